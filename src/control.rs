@@ -1,0 +1,1 @@
+//! CLI ⇄ daemon: requests and replies as lines of JSON.

@@ -1,0 +1,18 @@
+//! The nouns: what an app, an instance and a worker are, and when something happened.
+//!
+//! Quiet: no I/O, no clock, no threads.
+
+mod app;
+mod id;
+mod moment;
+mod usage;
+mod worker;
+
+pub use app::{
+    AppName, AppNameError, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal,
+    SignalError, Strategy, User,
+};
+pub use id::{AppId, ClientId, InstanceId, Lane, WorkerId, WorkerIdError};
+pub use moment::{Clock, Moment};
+pub use usage::Usage;
+pub use worker::{Exit, Pid, Stage};

@@ -1,0 +1,1 @@
+//! Parent of the daemon and of every worker.

@@ -1,0 +1,1 @@
+//! Daemon ⇄ worker: channel, sd_notify, environment.

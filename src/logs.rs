@@ -1,0 +1,1 @@
+//! Lines, rotation and queries.

@@ -1,0 +1,1 @@
+//! One cfg chooses how the outside is reached.

@@ -1,0 +1,1 @@
+//! The worker SDK shipped to users.

@@ -1,0 +1,1 @@
+//! The judgement: when to spawn, signal, restart, reload.
