@@ -3,3 +3,7 @@
 //! [`world`] is the door the daemon's loop uses; everything else here serves it.
 
 pub mod runtime;
+
+mod clients;
+mod inbox;
+mod outbox;
