@@ -5,3 +5,4 @@
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod sys;

@@ -1,9 +1,26 @@
 //! The outside on Linux: `io_uring` where the kernel lets us, readiness where it does not.
 //!
-//! [`world`] is the door the daemon's loop uses; everything else here serves it.
-
-pub mod runtime;
+//! [`daemon`] builds it all and turns the loop; [`world`] is the door the loop uses; everything
+//! else here serves it.
 
 mod clients;
+mod guardian;
+mod hatchery;
 mod inbox;
+mod listeners;
+pub mod listen;
+mod lock;
+mod meters;
 mod outbox;
+pub mod probe;
+mod runtime;
+pub mod selector;
+mod tasks;
+pub mod usage;
+mod workers;
+pub mod world;
+
+use std::time::Duration;
+
+/// Rest while the system is out of buffers or descriptors.
+const STARVED_REST: Duration = Duration::from_millis(10);

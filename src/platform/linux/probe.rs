@@ -1,0 +1,1 @@
+//! Asks one worker over HTTP whether it is well.
