@@ -1,1 +1,1 @@
-//! SQLite.
+//! `SQLite`.
