@@ -4,12 +4,18 @@
 //! on every platform, and in the simulator.
 
 mod answers;
+mod apps;
 mod commands;
 mod core;
+mod jobs;
+mod report;
 mod restore;
-mod workers;
+mod voices;
 
-pub use self::core::{Core, Facts};
+pub use self::{
+    core::{Core, Facts},
+    restore::Life,
+};
 
 use std::io;
 

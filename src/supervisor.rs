@@ -133,6 +133,7 @@ impl Supervisor {
             Event::Channel(..)
             | Event::Notify(..)
             | Event::Sampled(_)
+            | Event::Tailed(..)
             | Event::Client(..)
             | Event::ClientClosed(_)
             | Event::Asked(..)

@@ -167,7 +167,7 @@ impl Core {
         if self.questions.under_way.is_some_and(|it| it >= depth) {
             return;
         }
-        let workers: Vec<WorkerId> = self.supervisor.workers().map(|(worker, _)| worker).collect();
+        let workers: Vec<WorkerId> = self.workers().map(|it| it.id).collect();
         self.questions.under_way = Some(depth);
         self.questions.last = Some(now);
         self.act(Action::Sample(workers, depth));
@@ -175,7 +175,7 @@ impl Core {
 
     fn answer_or_measure(&mut self, now: Moment) {
         let fresh = self.questions.full.is_some_and(|at| now.since(at) < FRESH);
-        if fresh || self.supervisor.workers().next().is_none() {
+        if fresh || self.workers().next().is_none() {
             self.answer_all(now);
         } else {
             self.measure(now, Depth::Full);

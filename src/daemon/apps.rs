@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Core;
 use crate::{
     config::raw::RawApp,
-    domain::{AppId, AppName, AppSpec, InstanceId, Moment},
+    domain::{AppId, AppName, AppSpec, InstanceId, Moment, WorkerId},
     supervisor::Ending,
     world::{Action, Ended, Goal, Record, SavedApp, SavedInstance},
 };
@@ -100,19 +100,20 @@ impl Core {
         self.act(Action::Persist(Record::App(saved)));
     }
 
-    pub(super) fn write_instance(&mut self, now: Moment, instance: InstanceId) {
+    pub(super) fn write_instance(&mut self, instance: InstanceId) {
         let Some(app) = self.apps.name(instance.app).cloned() else { return };
-        let Some(place) = self.supervisor.place(instance) else { return };
+        let Some(place) = self.place(instance) else { return };
         let unix = |moment: Moment| self.facts.clock.unix_millis(moment);
+        let worker = place.worker.as_ref();
         let saved = SavedInstance {
-            worker: place.worker(),
+            worker: WorkerId { instance, generation: place.generation },
             app,
-            state: place.state(now).to_owned(),
-            pid: place.pid(),
-            started_unix_millis: place.spawned().map(unix),
-            restarts: place.restarts(),
-            crashes_in_a_row: place.crashes_in_a_row(),
-            crashes_unix_millis: place.crashes().map(unix).collect(),
+            state: place.state.word().to_owned(),
+            pid: worker.and_then(|it| it.pid),
+            started_unix_millis: worker.and_then(|it| it.spawned).map(unix),
+            restarts: place.restarts,
+            crashes_in_a_row: place.crashes_in_a_row,
+            crashes_unix_millis: place.crashes.iter().map(|it| unix(*it)).collect(),
         };
         self.act(Action::Persist(Record::Instance(saved)));
     }

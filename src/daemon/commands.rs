@@ -323,7 +323,7 @@ impl Core {
             app.is_none_or(|app| it.instance.app == app)
                 && index.is_none_or(|index| it.instance.index == index)
         };
-        Ok(self.supervisor.workers().map(|(worker, _)| worker).filter(meant).collect())
+        Ok(self.workers().map(|it| it.id).filter(meant).collect())
     }
 }
 

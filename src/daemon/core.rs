@@ -14,7 +14,7 @@ use crate::{
         wire::{Malformed, Reply, Request},
     },
     domain::{ClientId, Clock, Moment, Pid, Signal, WorkerId},
-    supervisor::{Notice, Supervisor},
+    supervisor::{Manner, Notice, Supervisor},
     world::{Action, Event},
 };
 
@@ -47,6 +47,8 @@ pub struct Core {
     sessions: BTreeMap<ClientId, Session>,
     /// Clients that will ask no more but wait for an answer.
     half_open: BTreeSet<ClientId>,
+    /// Workers whose app nobody remembers, on their way out.
+    pub(super) strangers: BTreeSet<WorkerId>,
     actions: VecDeque<Action>,
     leaving: Leaving,
 }
@@ -77,6 +79,7 @@ impl Core {
             warnings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             half_open: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             actions: VecDeque::new(),
             leaving: Leaving::No,
         }
@@ -93,14 +96,13 @@ impl Core {
             Event::Channel(worker, bytes) => self.channel(now, *worker, bytes),
             Event::Notify(worker, datagram) => self.notify(now, *worker, datagram),
             Event::StoreFailed(why) => self.warn("database", why.clone()),
-            Event::ListenFailed(app, why) => {
-                let name = self.apps.name(*app).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(app = name, why, "cannot open the listening sockets");
-            }
             Event::Signalled(signal) => self.signalled(now, *signal),
             Event::Gone(worker) => {
                 self.supervisor.observe(now, event);
                 self.forget(*worker);
+                if self.strangers.remove(worker) {
+                    self.act(Action::Forget(*worker));
+                }
             }
             Event::Spawned(..)
             | Event::SpawnFailed(..)
@@ -108,16 +110,17 @@ impl Core {
             | Event::Listening(_)
             | Event::Drained(_)
             | Event::Probed(..)
-            | Event::ChannelClosed(_) => self.supervisor.observe(now, event),
+            | Event::ChannelClosed(_)
+            | Event::ListenFailed(..) => self.supervisor.observe(now, event),
         }
-        self.collect(now);
+        self.collect();
     }
 
     /// Fires every timer due by `now`. Calling it early or twice does nothing.
     pub fn tick(&mut self, now: Moment) {
         self.supervisor.tick(now);
         self.measure_if_due(now);
-        self.collect(now);
+        self.collect();
     }
 
     /// When [`Self::tick`] must run next, if ever.
@@ -172,13 +175,18 @@ impl Core {
         }
     }
 
+    /// Takes note of something an operator should know from before the first turn.
+    pub fn note(&mut self, what: String) {
+        self.warn("start", what);
+    }
+
     /// Stops everything, then ends.
     pub(super) fn leave(&mut self, now: Moment) {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Asked;
             let draft = self.jobs.begin(None, "shutting-down", "daemon");
             let ticket = self.jobs.ticket(draft, "daemon");
-            self.supervisor.stop_all(now, ticket);
+            self.supervisor.stop_all(now, ticket, Manner::Gently);
         }
     }
 
@@ -230,7 +238,7 @@ impl Core {
     }
 
     /// Carries the supervisor's notices to whom they concern.
-    fn collect(&mut self, now: Moment) {
+    pub(super) fn collect(&mut self) {
         while let Some(notice) = self.supervisor.next_notice() {
             match notice {
                 Notice::Finished(ticket, outcome) => self.finished(ticket, outcome),
@@ -238,10 +246,10 @@ impl Core {
                 Notice::Ended(ending) => self.ended(&ending),
                 Notice::AppChanged(app) => self.write_app(app),
                 Notice::AppGone(app) => self.app_gone(app),
-                Notice::InstanceChanged(instance) => self.write_instance(now, instance),
+                Notice::InstanceChanged(instance) => self.write_instance(instance),
             }
         }
-        if self.leaving == Leaving::Asked && self.supervisor.workers().next().is_none() {
+        if self.leaving == Leaving::Asked && self.workers().next().is_none() {
             self.leaving = Leaving::Ready;
         }
     }

@@ -111,6 +111,6 @@ impl Core {
     }
 
     fn hear(&mut self, now: Moment, worker: WorkerId, word: Word) {
-        self.supervisor.hear(now, worker, word);
+        self.supervisor.heard(now, worker, word);
     }
 }

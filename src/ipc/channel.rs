@@ -22,8 +22,10 @@ const BUN_INTERNAL: u8 = 0x02;
 /// What a worker said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// It serves: `{"type":"ready"}`, or the bare `"ready"` of PM2.
+    /// It serves: `{"type":"ready"}`.
     Ready,
+    /// It serves, and says so as PM2's apps do: the bare string `"ready"`.
+    BareReady,
     /// What it knows about itself, in parts: every part may be missing.
     Metrics(Report),
     /// It is alive, and for how long, if it said so.
@@ -129,7 +131,7 @@ fn message(line: &[u8]) -> Option<Message> {
 
 fn typed(value: Value, line: &[u8]) -> Option<Message> {
     if value == "ready" {
-        return Some(Message::Ready);
+        return Some(Message::BareReady);
     }
     let internal = |cmd: &str| cmd.starts_with("NODE_");
     if value.get("cmd").and_then(Value::as_str).is_some_and(internal) {
@@ -270,7 +272,7 @@ mod tests {
 
     #[test]
     fn so_does_pm2() {
-        check(r#""ready""#, &[Message::Ready]);
+        check(r#""ready""#, &[Message::BareReady]);
     }
 
     #[test]

@@ -4,17 +4,22 @@
 //! else here serves it.
 
 mod clients;
+mod clock;
+pub mod daemon;
 mod guardian;
 mod hatchery;
 mod inbox;
 mod listeners;
 pub mod listen;
 mod lock;
+pub mod logs;
 mod meters;
 mod outbox;
 pub mod probe;
 mod runtime;
+mod scrapes;
 pub mod selector;
+mod tail;
 mod tasks;
 pub mod usage;
 mod workers;

@@ -1,7 +1,7 @@
 //! What happened, on its way from the tasks of the control thread to the daemon's loop.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
 };
@@ -21,6 +21,7 @@ pub(super) struct Inbox(Rc<Inner>);
 #[derive(Default)]
 struct Inner {
     events: RefCell<VecDeque<Event>>,
+    woken: Cell<bool>,
     filled: Notify,
     emptied: Notify,
 }
@@ -40,6 +41,12 @@ impl Inbox {
         self.push(event);
     }
 
+    /// Ends a wait although nothing is there: the world has something to do.
+    pub(super) fn wake(&self) {
+        self.0.woken.set(true);
+        self.0.filled.notify_one();
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.events.borrow().is_empty()
@@ -47,7 +54,7 @@ impl Inbox {
 
     /// Waits until something is there.
     pub(super) async fn filled(&self) {
-        while self.is_empty() {
+        while self.is_empty() && !self.0.woken.take() {
             self.0.filled.notified().await;
         }
     }

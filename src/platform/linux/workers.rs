@@ -94,6 +94,12 @@ impl Workers {
         self.0.held.borrow().get(&worker).and_then(|held| held.pid)
     }
 
+    /// Whether no other worker of its app is there, so that its port leads to it alone.
+    pub(super) fn is_alone(&self, worker: WorkerId) -> bool {
+        let held = self.0.held.borrow();
+        held.keys().filter(|it| it.instance.app == worker.instance.app).count() == 1
+    }
+
     /// Ties a task's life to the worker's. Called within the runtime.
     pub(super) fn attend(&self, worker: WorkerId, task: impl Future<Output = ()> + 'static) {
         if let Some(held) = self.0.held.borrow_mut().get_mut(&worker) {

@@ -6,7 +6,7 @@
 //! the order of things and what they mean is the core's.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, VecDeque},
     io,
     path::PathBuf,
@@ -16,11 +16,11 @@ use std::{
 };
 
 use super::{
-    api::Api, clients::Clients, clock, guardian::Guardian, inbox::Inbox, listeners::Listeners,
-    logs::Pump, meters::Meters, runtime::Runtime, workers::Workers,
+    clients::Clients, clock, guardian::Guardian, inbox::Inbox, listeners::Listeners, logs::Pump,
+    meters::Meters, runtime::Runtime, scrapes::Scrapes, workers::Workers,
 };
 use crate::{
-    domain::{ClientId, Moment, WorkerId},
+    domain::{Moment, WorkerId},
     guard::wire::Order,
     store::Store,
     world::{Action, Event, Launch, Record, World},
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) guardian: RefCell<Guardian>,
     pub(super) workers: Workers,
     pub(super) clients: RefCell<Option<Clients>>,
-    pub(super) api: Api,
+    pub(super) scrapes: Scrapes,
     pub(super) listeners: RefCell<Listeners>,
     pub(super) meters: RefCell<Meters>,
     pub(super) pump: RefCell<Pump>,
@@ -61,7 +61,6 @@ pub(super) struct Shared {
     pub(super) closing: RefCell<BTreeMap<WorkerId, Closing>>,
     /// Workers that came with the guard's inventory and wait to be taken over.
     pub(super) unclaimed: RefCell<BTreeMap<WorkerId, super::hatchery::Arrival>>,
-    pub(super) next_client: Rc<Cell<u64>>,
 }
 
 /// Holds back spawns until the database has what they rest on.
@@ -182,7 +181,7 @@ impl LinuxWorld {
             }
             Action::Reply(client, bytes) => shared.with_clients(|it| it.send(client, bytes)),
             Action::Hangup(client) => shared.with_clients(|it| it.finish(client)),
-            Action::Answer(client, answer) => shared.api.answer(client, answer),
+            Action::Answer(client, answer) => shared.scrapes.answer(client, answer),
             Action::Persist(record) => shared.persist(record),
             Action::Listen(app, spec) => shared.listen(app, &spec),
             Action::Unlisten(app) => {
@@ -227,13 +226,6 @@ impl Shared {
             }
             Err(why) => self.inbox.push(Event::ListenFailed(app, why)),
         }
-    }
-
-    /// A number for a new client or HTTP request.
-    pub(super) fn client(&self) -> ClientId {
-        let client = ClientId(self.next_client.get());
-        self.next_client.set(client.0 + 1);
-        client
     }
 
     /// Lets go of a worker: first its last output is written, then the guard forgets it.
