@@ -1,1 +1,5 @@
 //! One cfg chooses how the outside is reached.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod sys;
