@@ -10,6 +10,7 @@ mod core;
 mod jobs;
 mod report;
 mod restore;
+mod scrape;
 mod voices;
 
 pub use self::{

@@ -132,7 +132,7 @@ impl Supervisor {
             }
             Event::Channel(..)
             | Event::Notify(..)
-            | Event::Sampled(_)
+            | Event::Sampled(..)
             | Event::Tailed(..)
             | Event::Client(..)
             | Event::ClientClosed(_)

@@ -121,8 +121,8 @@ pub enum Event {
     ChannelClosed(WorkerId),
     /// One datagram from the worker's `NOTIFY_SOCKET`. The bytes follow `sd_notify(3)`.
     Notify(WorkerId, Vec<u8>),
-    /// The measurements asked for; workers that ended meanwhile are missing.
-    Sampled(Vec<(WorkerId, Usage)>),
+    /// The measurements asked for, and the daemon's own; workers that ended meanwhile are missing.
+    Sampled(Vec<(WorkerId, Usage)>, Usage),
     /// The lines asked for, oldest first.
     Tailed(ClientId, String, Vec<String>),
     /// Bytes from a control client, as they came. The first ones introduce the client.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     control::wire::{Code, Reply, Target},
     domain::{ClientId, Moment, Usage, WorkerId},
-    metrics::rates,
+    metrics::rates::Rate,
     world::{self, Action, Answer, Depth, Record},
 };
 
@@ -41,6 +41,7 @@ pub(super) struct Questions {
     waiting: Vec<(Who, Question)>,
     tails: Vec<Asker>,
     measured: BTreeMap<WorkerId, Measured>,
+    daemon: Option<Usage>,
     /// When everything was last measured.
     full: Option<Moment>,
     /// When anything was last measured.
@@ -56,17 +57,21 @@ enum Who {
 }
 
 /// What is known of one worker's usage.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
     pub(super) usage: Usage,
-    /// Share of one CPU since the measurement before, in thousandths of a percent.
-    pub(super) cpu_millipercent: u32,
+    pub(super) rate: Rate,
     pub(super) at: Moment,
 }
 
 impl Questions {
     pub(super) fn of(&self, worker: WorkerId) -> Option<&Measured> {
         self.measured.get(&worker)
+    }
+
+    /// What the daemon itself uses.
+    pub(super) fn daemon(&self) -> Option<Usage> {
+        self.daemon
     }
 
     pub(super) fn forget(&mut self, worker: WorkerId) {
@@ -182,15 +187,13 @@ impl Core {
         }
     }
 
-    pub(super) fn sampled(&mut self, now: Moment, samples: &[(WorkerId, Usage)]) {
+    pub(super) fn sampled(&mut self, now: Moment, samples: &[(WorkerId, Usage)], daemon: Usage) {
         let depth = self.questions.under_way.take();
+        self.questions.daemon = Some(daemon);
         for (worker, usage) in samples {
-            let before = self.questions.measured.get(worker);
-            let cpu_millipercent = before.map_or(0, |before| {
-                rates::cpu_millipercent(before.usage.cpu, usage.cpu, now.since(before.at))
-            });
-            let measured = Measured { usage: *usage, cpu_millipercent, at: now };
-            self.questions.measured.insert(*worker, measured);
+            let measured = self.questions.measured.entry(*worker).or_default();
+            measured.rate.observe(now, usage.cpu);
+            (measured.usage, measured.at) = (*usage, now);
         }
         if depth != Some(Depth::Full) {
             return;
@@ -214,10 +217,15 @@ impl Core {
                 app,
                 unix_millis,
                 usage: *usage,
-                cpu_millipercent: self.questions.of(*worker).map_or(0, |it| it.cpu_millipercent),
+                cpu_millipercent: self.millipercent(*worker),
                 heap_used_bytes: report.and_then(|it| it.heap_used_bytes),
             }));
         }
+    }
+
+    /// Share of one CPU, in thousandths of a percent; 0 before the second measurement.
+    pub(super) fn millipercent(&self, worker: WorkerId) -> u32 {
+        self.questions.of(worker).and_then(|it| it.rate.millipercent()).unwrap_or_default()
     }
 
     fn answer_all(&mut self, now: Moment) {

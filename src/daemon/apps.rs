@@ -119,6 +119,7 @@ impl Core {
     }
 
     pub(super) fn ended(&mut self, ending: &Ending) {
+        self.tallies.ended(ending);
         let Some(app) = self.apps.name(ending.worker.instance.app).cloned() else { return };
         tracing::info!(
             worker = format!("{app}:{}", ending.worker.instance.index),
@@ -142,6 +143,7 @@ impl Core {
 
     pub(super) fn app_gone(&mut self, id: AppId) {
         self.apps.remove(id);
+        self.tallies.forget(id);
         self.act(Action::Unlisten(id));
         self.act(Action::Persist(Record::AppGone(id)));
     }

@@ -12,11 +12,7 @@ use super::{
     jobs::{Asker, Draft},
 };
 use crate::{
-    config::{
-        host::Trust,
-        raw::RawApp,
-        resolve::{self, Base},
-    },
+    config::{Base, Trust, raw::RawApp, resolve},
     control::wire::{Code, Command, Force, Reply, Target},
     domain::{AppId, AppSpec, Moment, Signal, Strategy, WorkerId},
     supervisor::{Manner, Outcome, Refusal, Request, Step, Ticket},

@@ -6,6 +6,7 @@ use super::{
     answers::Questions,
     apps::Apps,
     jobs::{Addressed, Asker, Jobs},
+    scrape::Tallies,
     voices::Voices,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub struct Core {
     pub(super) jobs: Jobs,
     pub(super) voices: Voices,
     pub(super) questions: Questions,
+    pub(super) tallies: Tallies,
     /// What an operator should know, by subject; shown until it is no longer true.
     pub(super) warnings: BTreeMap<&'static str, String>,
     sessions: BTreeMap<ClientId, Session>,
@@ -76,6 +78,7 @@ impl Core {
             jobs: Jobs::default(),
             voices: Voices::default(),
             questions: Questions::default(),
+            tallies: Tallies::default(),
             warnings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             half_open: BTreeSet::new(),
@@ -91,7 +94,7 @@ impl Core {
             Event::Client(client, bytes) => self.heard(now, *client, bytes),
             Event::ClientClosed(client) => self.client_closed(*client),
             Event::Asked(client, question) => self.asked(now, *client, question.clone()),
-            Event::Sampled(samples) => self.sampled(now, samples),
+            Event::Sampled(samples, daemon) => self.sampled(now, samples, *daemon),
             Event::Tailed(client, id, lines) => self.tailed(*client, id, lines),
             Event::Channel(worker, bytes) => self.channel(now, *worker, bytes),
             Event::Notify(worker, datagram) => self.notify(now, *worker, datagram),

@@ -4,7 +4,7 @@ use super::Core;
 use crate::{
     control::status::{AppStatus, Cpu, DaemonStatus, Memory, Step as WireStep, WorkerStatus},
     domain::{AppId, AppSpec, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
-    supervisor::{AppView, PlaceView, Step, WorkerView},
+    supervisor::{AppView, Cause, PlaceView, Step, WorkerView},
 };
 
 impl Core {
@@ -94,7 +94,7 @@ impl Core {
         Some(Cpu {
             user: micros(measured.usage.user.unwrap_or(measured.usage.cpu)),
             system: micros(measured.usage.system.unwrap_or_default()),
-            percentage: f64::from(measured.cpu_millipercent) / 1000.0,
+            percentage: f64::from(self.millipercent(worker)) / 1000.0,
             timestamp: self.facts.clock.unix_millis(measured.at),
         })
     }
@@ -106,7 +106,7 @@ impl Core {
         let (word, detail) = match step {
             Step::Entered(stage) => (stage.word(), None),
             Step::Ended(cause) => {
-                (if cause.is_crash() { "crashed" } else { "stopped" }, Some(cause.word().to_owned()))
+                (ended_as(cause), Some(cause.word().to_owned()))
             }
         };
         WireStep {
@@ -132,6 +132,15 @@ impl Core {
 
 fn one_of(place: &PlaceView, worker: WorkerId) -> Option<&WorkerView> {
     place.worker.iter().chain(&place.others).find(|it| it.id == worker)
+}
+
+/// Whether an end was wanted.
+fn ended_as(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Exit | Cause::Signal | Cause::Spawn => "crashed",
+        Cause::Ready | Cause::Health | Cause::Heartbeat => "failed",
+        Cause::Stop | Cause::Restart | Cause::Reload | Cause::Scale | Cause::Rollback => "stopped",
+    }
 }
 
 fn exit_codes(exit: Option<Exit>) -> (Option<i32>, Option<String>) {

@@ -7,11 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Core, apps::Entry};
 use crate::{
-    config::{
-        host::Trust,
-        raw::RawApp,
-        resolve::{self, Base},
-    },
+    config::{Base, Trust, raw::RawApp, resolve},
     domain::{AppSpec, Moment, Signal},
     supervisor::{Legacy, SavedPlace},
     world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},

@@ -15,6 +15,7 @@ use std::{
     },
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -110,6 +111,12 @@ struct Inventory {
     rung: Rung,
 }
 
+/// Pause between two looks at whether every worker's output is written.
+const FAREWELL_LOOK: Duration = Duration::from_millis(10);
+
+/// Looks before the daemon ends all the same: five seconds; a file may be on a full disk.
+const FAREWELL_LOOKS_MAX: u32 = 500;
+
 /// Names under which the guard keeps the daemon's own sockets.
 const CONTROL_KEY: &str = "control";
 const HTTP_KEY: &str = "http";
@@ -171,7 +178,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
         listeners: RefCell::new(sockets),
         meters: RefCell::new(Meters::default()),
-        pump: RefCell::new(pump),
+        pump: RefCell::new(Some(pump)),
         store,
         logs,
         notify,
@@ -463,8 +470,18 @@ async fn listen_to_signals(shared: Rc<Shared>) {
 
 /// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
 fn farewell(config: &Config, world: &LinuxWorld, shared: &Shared) {
-    world.runtime.block_on(tokio::time::sleep(std::time::Duration::from_millis(20)));
-    shared.pump.borrow_mut().shutdown();
+    world.runtime.block_on(async {
+        // The last replies go out, the last output is written.
+        for _ in 0..FAREWELL_LOOKS_MAX {
+            tokio::time::sleep(FAREWELL_LOOK).await;
+            if shared.closing.borrow().is_empty() {
+                break;
+            }
+        }
+    });
+    if let Some(pump) = shared.pump.borrow_mut().take() {
+        pump.shutdown();
+    }
     for path in [&config.socket, &config.home.join("bunpilot.pid")] {
         if let Err(error) = std::fs::remove_file(path) {
             tracing::debug!(path = %path.display(), %error, "nothing to remove");

@@ -124,8 +124,10 @@ fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {
     let Some(Launch { spec, .. }) = shared.workers.launch(worker) else { return };
     let path = files::paths(&shared.logs, &spec, worker.instance.index, stream);
     let target = Target::new(path, &spec.logs);
-    match shared.pump.borrow_mut().capture(worker, stream, fd, target) {
-        Ok(()) => shared.closing.borrow_mut().entry(worker).or_default().open += 1,
-        Err(error) => tracing::error!(%worker, %error, "the worker's output waits in its pipe"),
+    let mut pump = shared.pump.borrow_mut();
+    match pump.as_mut().map(|it| it.capture(worker, stream, fd, target)) {
+        Some(Ok(())) => shared.closing.borrow_mut().entry(worker).or_default().open += 1,
+        None => (), // the daemon ends; the next one reads on
+        Some(Err(error)) => tracing::error!(%worker, %error, "the worker's output waits in its pipe"),
     }
 }

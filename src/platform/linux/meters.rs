@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{usage::Meter, workers::Workers};
 use crate::{
-    domain::{Usage, WorkerId},
+    domain::{Pid, Usage, WorkerId},
     world::Depth,
 };
 
 /// Every worker's meter.
 #[derive(Debug, Default)]
-pub(super) struct Meters(BTreeMap<WorkerId, Meter>);
+pub(super) struct Meters {
+    workers: BTreeMap<WorkerId, Meter>,
+    own: Option<Meter>,
+}
 
 impl Meters {
     /// Measures those of `asked` that live.
@@ -23,7 +26,7 @@ impl Meters {
         let mut samples = Vec::with_capacity(asked.len());
         for worker in asked {
             let Some(pid) = workers.pid(*worker) else { continue };
-            let meter = self.0.entry(*worker).or_insert_with(|| Meter::tree(pid));
+            let meter = self.workers.entry(*worker).or_insert_with(|| Meter::tree(pid));
             if let Some(usage) = meter.measure(depth) {
                 samples.push((*worker, usage));
             }
@@ -31,7 +34,13 @@ impl Meters {
         samples
     }
 
+    /// Measures the daemon itself.
+    pub(super) fn daemon(&mut self, depth: Depth) -> Usage {
+        let own = || Meter::tree(Pid(i32::try_from(std::process::id()).unwrap_or_default()));
+        self.own.get_or_insert_with(own).measure(depth).unwrap_or_default()
+    }
+
     pub(super) fn forget(&mut self, worker: WorkerId) {
-        self.0.remove(&worker);
+        self.workers.remove(&worker);
     }
 }

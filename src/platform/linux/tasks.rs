@@ -57,15 +57,12 @@ pub(super) async fn probe(shared: Rc<Shared>, worker: WorkerId) {
     let spec = &launch.spec;
     let (Some(port), Some(health)) = (spec.port, &spec.health) else { return };
     let socket = shared.listeners.borrow().socket(worker);
-    let seen = match socket {
-        Some((index, _)) => {
-            let source = Some(Group::probe_source(index));
-            http::probe(port.get(), source, &health.path, health.timeout).await
-        }
-        None if shared.workers.is_alone(worker) => {
-            http::probe(port.get(), None, &health.path, health.timeout).await
-        }
-        None => Probe::Unreachable,
+    let source = socket.map(|(index, _)| Group::probe_source(index));
+    let seen = if source.is_some() || shared.workers.is_alone(worker) {
+        let (path, timeout) = (health.path.clone(), health.timeout);
+        http::probe(&http::Target { port: port.get(), source, path, timeout }).await
+    } else {
+        Probe::Unreachable
     };
     shared.inbox.push(Event::Probed(worker, seen));
 }

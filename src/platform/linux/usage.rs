@@ -35,19 +35,11 @@ use self::ledger::{Ledger, Share};
 use crate::{
     domain::{Pid, Usage},
     platform::sys::cpu_clock::process_cpu,
+    world::Depth,
 };
 
 /// Processes of one worker we follow; a fork bomb must not take the daemon with it.
 const PROCESSES_MAX: usize = 4096;
-
-/// How much to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// CPU of the processes known; the rest of the answer is what the last full sample saw.
-    Cpu,
-    /// Everything.
-    Full,
-}
 
 /// Measures one worker from its first breath to its last.
 #[derive(Debug)]

@@ -49,7 +49,7 @@ pub(super) struct Shared {
     pub(super) scrapes: Scrapes,
     pub(super) listeners: RefCell<Listeners>,
     pub(super) meters: RefCell<Meters>,
-    pub(super) pump: RefCell<Pump>,
+    pub(super) pump: RefCell<Option<Pump>>,
     pub(super) store: Store,
     /// Folder of the apps' logs.
     pub(super) logs: PathBuf,
@@ -173,8 +173,9 @@ impl LinuxWorld {
             Action::Probe(worker) => self.begin(super::tasks::probe(shared, worker)),
             Action::Channel(worker, line) => shared.workers.say(worker, line),
             Action::Sample(workers, depth) => {
-                let samples = shared.meters.borrow_mut().measure(&workers, depth, &shared.workers);
-                shared.inbox.push(Event::Sampled(samples));
+                let mut meters = shared.meters.borrow_mut();
+                let samples = meters.measure(&workers, depth, &shared.workers);
+                shared.inbox.push(Event::Sampled(samples, meters.daemon(depth)));
             }
             Action::Tail(client, id, spec, lines) => {
                 self.begin(super::tasks::tail(shared, client, id, spec, lines));
@@ -233,7 +234,7 @@ impl Shared {
         self.workers.forget(worker);
         self.listeners.borrow_mut().forget(worker);
         self.meters.borrow_mut().forget(worker);
-        if let Err(error) = self.pump.borrow_mut().retire(worker) {
+        if let Some(Err(error)) = self.pump.borrow().as_ref().map(|it| it.retire(worker)) {
             tracing::warn!(%worker, %error, "the worker's last output waits in its pipe");
         }
         let open = {
