@@ -1,0 +1,16 @@
+//! The only unsafe code of the house: one small wrapper per system call that no safe crate offers.
+//!
+//! Decides nothing: each wrapper takes borrowed descriptors, returns owned ones and turns `errno`
+//! into [`std::io::Error`]. What the calls are for is their callers' business.
+
+mod clock;
+mod descriptor;
+mod pidfd;
+mod signal;
+mod spawn;
+
+pub use clock::{monotonic_now, process_cpu};
+pub use descriptor::take_inherited;
+pub use pidfd::pidfd_exit_status;
+pub use signal::{block_signals, kill, pidfd_signal, read_signal};
+pub use spawn::{Parent, Plan, SpawnError, Step, spawn};
