@@ -56,10 +56,8 @@ pub fn main() -> ExitCode {
 /// Tells what went wrong; returns the exit status.
 fn status(outcome: Outcome, out: &mut Out) -> u8 {
     let Err(failure) = outcome else { return 0 };
-    let told = match failure {
-        Failure::Told(_) => out.flush(),
-        _ => out.error(&failure).and_then(|()| out.flush()),
-    };
+    let told = if matches!(failure, Failure::Told(_)) { Ok(()) } else { out.error(&failure) };
+    let told = told.and_then(|()| out.flush());
     match told {
         Err(Failure::Closed) => 0,
         Ok(()) | Err(_) => failure.verdict().map_or(0, Verdict::status),

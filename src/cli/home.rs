@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf, absolute},
 };
 

@@ -65,7 +65,7 @@ fn row(app: &AppStatus, worker: &WorkerStatus, now: u64) -> Vec<Cell> {
     };
     vec![
         Cell::both(&app.name, name).styled(style::NAME),
-        Cell::both(worker.id, ""),
+        Cell::both(&worker.id, ""),
         Cell::new(&worker.state).styled(style::of_state(&worker.state)),
         pid(worker),
         cpu(worker),

@@ -54,7 +54,11 @@ pub(crate) fn run(daemon: &Daemon, args: &args::Metrics, out: &mut Out) -> Outco
 fn exposition(daemon: &Daemon, out: &mut Out) -> Outcome {
     match daemon.ask(&Command::Exposition)? {
         Value::String(text) => Ok(out.stdout().write_all(text.as_bytes())?),
-        other => Err(Failure::Garbled(other.to_string())),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => Err(Failure::Garbled(other.to_string())),
     }
 }
 

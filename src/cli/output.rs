@@ -71,8 +71,8 @@ pub(crate) mod style {
 /// Colours are written always; the streams given to [`Out::new`] take them away where nobody
 /// wants them (`NO_COLOR`, pipes).
 pub(crate) struct Out {
-    out: Box<dyn Write>,
-    err: Box<dyn Write>,
+    stdout: Box<dyn Write>,
+    stderr: Box<dyn Write>,
     /// Whom we write for.
     pub(crate) format: Format,
     /// What standard output is.
@@ -104,22 +104,22 @@ impl Out {
         format: Format,
         screen: Screen,
     ) -> Self {
-        Self { out, err, format, screen }
+        Self { stdout: out, stderr: err, format, screen }
     }
 
     /// Standard output.
     pub(crate) fn stdout(&mut self) -> &mut dyn Write {
-        &mut *self.out
+        &mut *self.stdout
     }
 
     /// Standard error.
     pub(crate) fn stderr(&mut self) -> &mut dyn Write {
-        &mut *self.err
+        &mut *self.stderr
     }
 
     /// Sends on what is buffered.
     pub(crate) fn flush(&mut self) -> Outcome {
-        Ok(self.out.flush()?)
+        Ok(self.stdout.flush()?)
     }
 
     /// `[bunpilot] start │ …`
@@ -139,8 +139,8 @@ impl Out {
 
     fn say(&mut self, word: &str, style: Style, text: &dyn fmt::Display) -> Outcome {
         if self.format == Format::Human {
-            writeln!(self.out, "{}[bunpilot]{0:#} {style}{word}{style:#} │ {text}", style::DIM)?;
-            self.out.flush()?;
+            writeln!(self.stdout, "{}[bunpilot]{0:#} {style}{word}{style:#} │ {text}", style::DIM)?;
+            self.stdout.flush()?;
         }
         Ok(())
     }
@@ -153,9 +153,9 @@ impl Out {
                 self.json(&json!({ "error": failure.to_string(), "code": verdict.word() }))?;
             }
             Format::Human => {
-                self.out.flush()?;
+                self.stdout.flush()?;
                 let (dim, bad) = (style::DIM, style::BAD);
-                writeln!(self.err, "{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │ {failure}")?;
+                writeln!(self.stderr, "{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │ {failure}")?;
             }
         }
         Ok(())
@@ -164,15 +164,15 @@ impl Out {
     /// One line of advice after an error; nothing in JSON.
     pub(crate) fn hint(&mut self, text: impl fmt::Display) -> Outcome {
         if self.format == Format::Human {
-            writeln!(self.err, "{}  hint: {text}{0:#}", style::DIM)?;
+            writeln!(self.stderr, "{}  hint: {text}{0:#}", style::DIM)?;
         }
         Ok(())
     }
 
     /// Writes a value as JSON, indented, as the original does.
     pub(crate) fn json(&mut self, value: &Value) -> Outcome {
-        serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from)?;
-        writeln!(self.out)?;
+        serde_json::to_writer_pretty(&mut self.stdout, value).map_err(io::Error::from)?;
+        writeln!(self.stdout)?;
         Ok(())
     }
 }
@@ -204,8 +204,7 @@ pub(crate) mod captured {
 
     impl Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
+            self.0.lock().map_or(Ok(0), |mut paper| paper.write(bytes))
         }
 
         fn flush(&mut self) -> io::Result<()> {

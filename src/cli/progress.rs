@@ -91,13 +91,9 @@ fn plain(step: &Step, out: &mut Out) -> Outcome {
 }
 
 fn line((app, worker, _): &(String, u16, u32), trail: &Trail, columns: usize) -> String {
-    let mut text = format!("  {app}:{worker}  {}", trail.steps.join(" → "));
-    if let Some(pid) = trail.pid {
-        text.push_str(&format!("  pid {pid}"));
-    }
-    if let Some(detail) = &trail.detail {
-        text.push_str(&format!("  {detail}"));
-    }
+    let pid = trail.pid.map(|it| format!("  pid {it}")).unwrap_or_default();
+    let detail = trail.detail.as_ref().map(|it| format!("  {it}")).unwrap_or_default();
+    let text = format!("  {app}:{worker}  {}{pid}{detail}", trail.steps.join(" → "));
     let style = style::of_state(trail.steps.last().map_or("", String::as_str));
     format!("{style}{}{style:#}", clipped(&text.replace('\n', " "), columns.saturating_sub(1)))
 }
@@ -133,11 +129,12 @@ mod tests {
         }
         assert_eq!(paper.text(), "");
         expect![[r#"
+            [stderr]
               api:0 spawning
               api:0 starting (pid 70)
               api:0 crashed (pid 70): exited with status 1
         "#]]
-        .assert_eq(&errors.text());
+        .assert_eq(&format!("[stderr]\n{}", errors.text()));
         assert_eq!(progress.failed().map(|it| it.worker), Some(0));
     }
 
@@ -154,12 +151,10 @@ mod tests {
             progress.show(&it, &mut out).unwrap();
         }
         assert_eq!(errors.text(), "");
-        let last =
-            paper.text().replace('\r', "").lines().rev().take(2).collect::<Vec<_>>().join("\n");
-        expect![[r#"
-              api:1  spawning
-              api:0  spawning → starting → online  pid 70"#]]
-        .assert_eq(&last);
+        let text = paper.text().replace('\r', "");
+        let lines: Vec<_> = text.lines().collect();
+        let last = lines.get(lines.len() - 2..).unwrap_or_default();
+        assert_eq!(last, ["  api:0  spawning → starting → online  pid 70", "  api:1  spawning"]);
     }
 
     #[test]

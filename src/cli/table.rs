@@ -43,14 +43,14 @@ impl Cell {
     }
 
     /// `raw` for pipes, `text` for people.
-    pub(crate) fn both(raw: impl ToString, text: impl Into<String>) -> Self {
+    pub(crate) fn both(raw: &(impl ToString + ?Sized), text: impl Into<String>) -> Self {
         Self { text: text.into(), raw: raw.to_string(), style: style::PLAIN }
     }
 
     /// A value there may not be: `—` for people, nothing for pipes.
     pub(crate) fn maybe<T: ToString>(value: Option<T>, text: impl FnOnce(&T) -> String) -> Self {
         match value {
-            Some(value) => Self::both(value.to_string(), text(&value)),
+            Some(value) => Self::both(&value, text(&value)),
             None => Self::both("", "—"),
         }
     }
@@ -191,7 +191,7 @@ mod tests {
             table.push(vec![
                 Cell::new(name),
                 Cell::maybe(pid, ToString::to_string),
-                Cell::both(bytes, super::super::format::size(bytes)),
+                Cell::both(&bytes, super::super::format::size(bytes)),
                 Cell::new("x\ty"),
             ]);
         }

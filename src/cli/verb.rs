@@ -153,10 +153,10 @@ fn error_log(home: &Home, config: Option<&Value>, step: &Step) -> std::path::Pat
     match chosen {
         Some(file) if *worker == 0 => file,
         Some(file) => {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let base = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let extension =
                 file.extension().map(|it| format!(".{}", it.to_string_lossy())).unwrap_or_default();
-            file.with_file_name(format!("{stem}-{worker}{extension}"))
+            file.with_file_name(format!("{base}-{worker}{extension}"))
         }
         None => home.logs().join(app).join(format!("{app}-{worker}-err.log")),
     }

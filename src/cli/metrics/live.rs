@@ -89,11 +89,9 @@ fn frame(apps: &[AppStatus], screen: Screen) -> Result<String, Failure> {
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<_> = text.lines().collect();
     let room = rows.saturating_sub(2).max(1);
-    let mut shown = lines.get(..room.min(lines.len())).unwrap_or_default().join("\n");
-    if lines.len() > room {
-        shown.push_str(&format!("\n… {} more", lines.len() - room));
-    }
-    Ok(shown)
+    let shown = lines.get(..room.min(lines.len())).unwrap_or_default().join("\n");
+    let hidden = lines.len().saturating_sub(room);
+    Ok(if hidden > 0 { format!("{shown}\n… {hidden} more") } else { shown })
 }
 
 fn summary(apps: &[AppStatus]) -> String {
