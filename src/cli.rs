@@ -6,23 +6,29 @@
 mod args;
 mod client;
 mod clock;
+mod config;
 mod daemon;
 mod delete;
 mod failure;
 mod format;
 mod home;
+mod init;
 mod launch;
 mod list;
 mod metrics;
 mod output;
 mod ping;
+mod plan;
 mod progress;
+mod project;
 mod redact;
+mod reload;
 mod restart;
 mod resurrect;
 mod scale;
 mod scratch;
 mod signal;
+mod start;
 mod status;
 mod stop;
 mod suggest;
@@ -69,6 +75,10 @@ fn run(command: Command, out: &mut Out) -> Outcome {
     let daemon = Daemon::of(&home);
     match command {
         Command::Stop(args) => stop::run(&home, args, out),
+        Command::Start(args) => start::run(&home, &args, out),
+        Command::Reload(args) => reload::run(&home, args, out),
+        Command::Init => project::init(out),
+        Command::Config { command } => project::config(command, out),
         Command::Restart(args) => restart::run(&home, args, out),
         Command::Delete(args) => delete::run(&home, args, out),
         Command::Scale(args) => scale::run(&home, args, out),
@@ -82,6 +92,6 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Metrics(args) => metrics::run(&daemon, &args, out),
         Command::Daemon { command } => daemon::run(&home, command, out),
         Command::Ping => ping::run(&daemon, out),
-        _ => Err(Failure::Usage("x".into())),
+        _ => Err(Failure::Usage("not wired yet".into())),
     }
 }

@@ -1,1 +1,3 @@
 //! One cfg chooses how the outside is reached.
+
+pub mod host;

@@ -5,6 +5,7 @@ use std::{num::NonZeroU16, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    config::Engine,
     control::wire::{Force, Target},
     domain::Signal,
 };
@@ -91,7 +92,7 @@ pub(crate) enum Command {
     Ping,
 
     /// Write a config file to begin with
-    Init(Init),
+    Init,
     /// Check config files, or print their JSON schema
     Config {
         #[command(subcommand)]
@@ -117,7 +118,7 @@ pub(crate) enum Command {
 }
 
 /// `start` and `run`.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub(crate) struct Start {
     /// Script, config file, or name of a known app; without one, the config file of this folder
     pub(crate) what: Option<String>,
@@ -144,10 +145,9 @@ pub(crate) struct Start {
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "clap's way to say: flag with an optional value")]
     pub(crate) config: Option<Option<PathBuf>>,
-    /// Evaluate a TypeScript or JavaScript config file with `bun` or `node` instead of within
-    /// bunpilot
-    #[arg(long, value_name = "RUNTIME", value_parser = ["bun", "node"])]
-    pub(crate) config_runtime: Option<String>,
+    /// What evaluates a TypeScript or JavaScript config file: `builtin`, `bun` or `node`
+    #[arg(long, value_name = "RUNTIME", default_value_t)]
+    pub(crate) config_runtime: Engine,
     /// Stay in the foreground and print what the apps print
     #[arg(long)]
     pub(crate) no_daemon: bool,
@@ -233,10 +233,9 @@ pub(crate) struct Reload {
     /// Name of an `env` profile of the config file
     #[arg(long, value_name = "PROFILE", requires = "config")]
     pub(crate) env: Option<String>,
-    /// Evaluate a TypeScript or JavaScript config file with `bun` or `node` instead of within
-    /// bunpilot
-    #[arg(long, value_name = "RUNTIME", value_parser = ["bun", "node"], requires = "config")]
-    pub(crate) config_runtime: Option<String>,
+    /// What evaluates a TypeScript or JavaScript config file: `builtin`, `bun` or `node`
+    #[arg(long, value_name = "RUNTIME", default_value_t, requires = "config")]
+    pub(crate) config_runtime: Engine,
     /// Accepted and ignored: a reload is never forced
     #[arg(short, long, hide = true)]
     pub(crate) force: bool,
@@ -336,14 +335,6 @@ pub(crate) enum DaemonCommand {
     Status,
 }
 
-/// `init`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Init {
-    /// Overwrite a file that exists
-    #[arg(short, long)]
-    pub(crate) force: bool,
-}
-
 /// `config …`
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -351,10 +342,9 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file; without one, the config file of this folder
         file: Option<PathBuf>,
-        /// Evaluate a TypeScript or JavaScript config file with `bun` or `node` instead of within
-        /// bunpilot
-        #[arg(long, value_name = "RUNTIME", value_parser = ["bun", "node"])]
-        config_runtime: Option<String>,
+        /// What evaluates a TypeScript or JavaScript config file: `builtin`, `bun` or `node`
+        #[arg(long, value_name = "RUNTIME", default_value_t)]
+        config_runtime: Engine,
     },
     /// Print the JSON schema of config files
     Schema,

@@ -116,9 +116,14 @@ pub(crate) enum Failure {
         /// In the daemon's words.
         message: String,
     },
-    /// The configuration is wrong; the text may span lines and show the place.
-    #[error("{0}")]
-    Config(String),
+    /// The configuration is wrong.
+    #[error("{message}")]
+    Config {
+        /// What is wrong, on one line.
+        message: String,
+        /// The places, drawn; may be empty.
+        picture: String,
+    },
     /// The command makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -148,6 +153,11 @@ impl Failure {
         |source| Self::Io { attempt, source }
     }
 
+    /// A configuration that is wrong, without a picture of the place.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::Config { message: message.into(), picture: String::new() }
+    }
+
     /// The exit status, as a kind; `None` if it is no failure at all.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         Some(match self {
@@ -157,7 +167,7 @@ impl Failure {
             Self::Silent { .. } | Self::Died | Self::Unfulfilled(_) => Verdict::TryAgain,
             Self::Garbled(_) | Self::Local(_) | Self::Io { .. } => Verdict::Failed,
             Self::Refused { code, .. } => (*code).into(),
-            Self::Config(_) => Verdict::Config,
+            Self::Config { .. } => Verdict::Config,
             Self::Usage(_) => Verdict::Usage,
             Self::Told(verdict) => *verdict,
             Self::Closed => return None,

@@ -5,10 +5,12 @@ use std::{
     io::{self, BufWriter, IsTerminal as _, Write},
 };
 
+use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Outcome};
+use crate::config::Look;
 
 /// Whom we write for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,14 @@ impl Screen {
             // A serial line tells no size.
             Ok(_) | Err(_) => Self::Terminal(80, 24),
         }
+    }
+}
+
+/// How pictures of faults are drawn on standard error.
+pub(crate) fn look() -> Look {
+    match anstream::AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => Look::Plain,
+        ColorChoice::Auto | ColorChoice::AlwaysAnsi | ColorChoice::Always => Look::Colour,
     }
 }
 
@@ -117,6 +127,11 @@ impl Out {
         &mut *self.stderr
     }
 
+    /// Standard output and standard error.
+    pub(crate) fn both(&mut self) -> (&mut dyn Write, &mut dyn Write) {
+        (&mut *self.stdout, &mut *self.stderr)
+    }
+
     /// Sends on what is buffered.
     pub(crate) fn flush(&mut self) -> Outcome {
         Ok(self.stdout.flush()?)
@@ -156,6 +171,9 @@ impl Out {
                 self.stdout.flush()?;
                 let (dim, bad) = (style::DIM, style::BAD);
                 writeln!(self.stderr, "{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │ {failure}")?;
+                if let Failure::Config { picture, .. } = failure {
+                    write!(self.stderr, "{picture}")?;
+                }
             }
         }
         Ok(())

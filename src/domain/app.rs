@@ -255,6 +255,8 @@ pub struct MetricsSpec {
     pub http_port: NonZeroU16,
     /// Time from one measurement to the next.
     pub collect_interval: Duration,
+    /// Whether the exposition carries the original's metric names beside the conventional ones.
+    pub compat_names: bool,
 }
 
 /// How workers share a port and how a reload proceeds.

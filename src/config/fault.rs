@@ -1,0 +1,231 @@
+//! What is wrong with a configuration, and how to say it so that the place is seen at once.
+//!
+//! A [`Fault`] points into a value, a [`Problem`] into the user's file. Decides only words and
+//! spans, never whether something is wrong.
+
+use std::{fmt, io, ops::Range, path::Path, sync::Arc};
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+
+/// One step into a value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// Into a map, by key.
+    Key(String),
+    /// Into a list, by position.
+    Index(usize),
+}
+
+impl From<&str> for Segment {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<usize> for Segment {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// Which part of an entry is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Its key.
+    Key,
+    /// Its value, or its absence.
+    Value,
+}
+
+/// Something wrong at one place of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The place.
+    pub path: Vec<Segment>,
+    /// The part of it.
+    pub aim: Aim,
+    /// What is wrong, with the key's name.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.help.iter().try_for_each(|help| write!(f, " ({help})"))
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A text that a [`Problem`] quotes: a file of the user.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: Arc<str>,
+    text: Arc<str>,
+}
+
+impl Source {
+    /// Names a text after its file.
+    #[must_use]
+    pub fn new(file: &Path, text: &str) -> Self {
+        Self { name: file.to_string_lossy().into(), text: text.into() }
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The byte at which the given line and column stand, both counted from 0, the column in
+    /// characters.
+    #[must_use]
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let start: usize = self.text.split_inclusive('\n').take(line).map(str::len).sum();
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.char_indices().nth(column).map_or(self.text.len(), |(at, _)| start + at)
+    }
+
+    /// The rest of the word or of the line that begins at `offset`.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> Range<usize> {
+        let rest = self.text.get(offset..).unwrap_or_default();
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        offset..offset + end.max(1).min(rest.len())
+    }
+}
+
+/// Something wrong in a file, ready to be shown.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    message: String,
+    help: Option<String>,
+    source: Option<NamedSource<Arc<str>>>,
+    label: Option<LabeledSpan>,
+}
+
+impl Problem {
+    /// Says that something is wrong, as yet nowhere.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, source: None, label: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Underlines a part of `source`: of its first line only, so that a large value stays a small
+    /// picture.
+    #[must_use]
+    pub fn at(mut self, source: &Source, span: Range<usize>) -> Self {
+        let text = source.text.get(span.clone()).unwrap_or_default();
+        let length = text.lines().next().unwrap_or_default().trim_end().len();
+        self.label = Some(LabeledSpan::underline(span.start..span.start + length));
+        self.source = Some(NamedSource::new(&source.name, Arc::clone(&source.text)));
+        self
+    }
+
+    /// The message without its picture.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self { message: fault.message, help: fault.help, source: None, label: None }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.label.iter().cloned()))
+    }
+}
+
+/// All that is wrong with a configuration.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl From<Problem> for Rejected {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl From<Vec<Fault>> for Rejected {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self { problems: faults.into_iter().map(Problem::from).collect() }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages: Vec<_> = self.problems.iter().map(Problem::message).collect();
+        f.write_str(&messages.join("; "))
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// How a report looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Drawn with lines and colours, for a terminal.
+    Colour,
+    /// Plain ASCII, for pipes, files and `NO_COLOR`.
+    Plain,
+}
+
+impl Rejected {
+    /// Writes every problem, each with its picture.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn io::Write, look: Look) -> io::Result<()> {
+        self.problems.iter().try_for_each(|problem| write_problem(problem, out, look))
+    }
+}
+
+/// Writes one problem with its picture.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_problem(problem: &Problem, out: &mut dyn io::Write, look: Look) -> io::Result<()> {
+    let theme = match look {
+        Look::Colour => GraphicalTheme::unicode(),
+        Look::Plain => GraphicalTheme::none(),
+    };
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
+    handler.render_report(&mut text, problem).map_err(io::Error::other)?;
+    writeln!(out, "{}", text.trim_end())
+}

@@ -1,0 +1,239 @@
+//! A mirror of the configuration file: what the user may write, and nothing of what it means.
+//!
+//! The keys are the original's, plus a few. Unknown keys and wrong types are errors; defaults and
+//! bounds are [`resolve`](super::resolve)'s. The documentation of the fields is that of the JSON
+//! Schema.
+
+mod of;
+mod value;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(super) use value::whole;
+pub use value::{Bytes, Count, Instances, Limit, Millis, Owner, Words};
+
+/// A bunpilot configuration: the apps to run and, if need be, where the daemon keeps its files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawConfig {
+    /// The apps to run.
+    pub apps: Option<Vec<RawApp>>,
+    /// Where the daemon keeps its files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<RawDaemon>,
+}
+
+/// One app.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "script"]))]
+#[schemars(extend("patternProperties" = {
+    "^env_.+": { "type": "object", "additionalProperties": { "type": "string" } }
+}))]
+pub struct RawApp {
+    /// Name of the app: letters, digits, `.`, `_` and `-`, at most 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Entry point, relative to `cwd`; or a program found on `PATH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Arguments after the script: a list, or one text split as a shell would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args: Option<Words>,
+    /// What runs the script, e.g. `node --enable-source-maps`; `none` if it runs by itself.
+    /// Chosen by the script's extension and what is installed if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<Words>,
+    /// Working directory, relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// How many workers run; `max` is one per CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<Instances>,
+    /// The port the app serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<Count>,
+    /// Environment variables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Environment variables by profile, added to `env` by `--env <profile>`. PM2's
+    /// `env_<profile>` means the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envs: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Whether the app also gets the environment of whoever starts it. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inherit_env: Option<bool>,
+    /// Whom to run as: a name, or `uid` and `gid`. Default: as the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Owner>,
+    /// Resource limits by name as in `prlimit(1)`: a number, a size or `unlimited`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<BTreeMap<String, Limit>>,
+    /// Crashes tolerated within `maxRestartWindow` before giving up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<Count>,
+    /// Length of the sliding window in which crashes are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_restart_window: Option<Millis>,
+    /// Online time after which a crash no longer counts as one in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_uptime: Option<Millis>,
+    /// How long to wait before a crashed worker is started again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<RawBackoff>,
+    /// Signal that asks a worker to exit. Default: `SIGTERM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shutdown_signal: Option<String>,
+    /// Longest wait between asking a worker to exit and killing it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_timeout: Option<Millis>,
+    /// Longest wait for a worker to say it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_timeout: Option<Millis>,
+    /// HTTP probes of each worker; off if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<RawHealth>,
+    /// Where output goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs: Option<RawLogs>,
+    /// What is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<RawMetrics>,
+    /// How workers share the port and how a reload proceeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clustering: Option<RawClustering>,
+}
+
+/// How long to wait before a crashed worker is started again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawBackoff {
+    /// First delay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial: Option<Millis>,
+    /// Growth of the delay per crash in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiplier: Option<f64>,
+    /// Longest delay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Millis>,
+}
+
+/// HTTP probes of each worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawHealth {
+    /// Whether to probe. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Path of the GET request. Default: `/health`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Time from one probe to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Millis>,
+    /// Longest wait for an answer; less than `interval`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
+    /// Failures in a row after which a worker is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unhealthy_threshold: Option<Count>,
+}
+
+/// Where output goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawLogs {
+    /// File of standard output, relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_file: Option<String>,
+    /// File of standard error, relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub err_file: Option<String>,
+    /// Size at which a file is rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Bytes>,
+    /// Rotated files kept beside the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_files: Option<Count>,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawMetrics {
+    /// Whether workers are measured at all. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Port of the metrics server; the first app that names one decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_port: Option<Count>,
+    /// Whether the app appears in the Prometheus exposition. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<bool>,
+    /// Time from one measurement to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collect_interval: Option<Millis>,
+    /// Whether the exposition also carries the names of the original. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compat_names: Option<bool>,
+}
+
+/// How workers share the port and how a reload proceeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawClustering {
+    /// Whether workers share the port. Default: true if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Who decides which worker gets the next connection. Default: `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<RawStrategy>,
+    /// How a reload proceeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolling_restart: Option<RawRolling>,
+}
+
+/// Who decides which worker gets the next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawStrategy {
+    /// The best this machine offers.
+    Auto,
+    /// Each worker opens the port itself with `SO_REUSEPORT`.
+    ReusePort,
+    /// bunpilot opens the port and hands each worker a listening socket (`LISTEN_FDS`).
+    Inherit,
+    /// bunpilot accepts and forwards (not built yet).
+    Proxy,
+}
+
+/// How a reload proceeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawRolling {
+    /// How many workers are replaced at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<Count>,
+    /// Rest between two batches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_delay: Option<Millis>,
+}
+
+/// Where the daemon keeps its files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawDaemon {
+    /// File with the daemon's process id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_file: Option<String>,
+    /// The control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_file: Option<String>,
+    /// The daemon's own log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<String>,
+}
