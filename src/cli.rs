@@ -3,16 +3,18 @@
 //! Decides nothing about apps. Scripts, folders and environments are resolved here, at the
 //! caller; what is to be done about them is the daemon's.
 
+pub mod config;
+pub mod init;
+pub mod logs;
+
 mod args;
 mod client;
 mod clock;
-mod config;
 mod daemon;
 mod delete;
 mod failure;
 mod format;
 mod home;
-mod init;
 mod launch;
 mod list;
 mod metrics;
@@ -27,6 +29,7 @@ mod restart;
 mod resurrect;
 mod scale;
 mod scratch;
+mod show_logs;
 mod signal;
 mod start;
 mod status;
@@ -91,6 +94,7 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Status(args) => status::run(&daemon, &args, out),
         Command::Metrics(args) => metrics::run(&daemon, &args, out),
         Command::Daemon { command } => daemon::run(&home, command, out),
+        Command::Logs(args) => show_logs::run(&home, &args, out),
         Command::Ping => ping::run(&daemon, out),
         _ => Err(Failure::Usage("not wired yet".into())),
     }

@@ -26,7 +26,9 @@ pub(crate) fn init(out: &mut Out) -> Outcome {
     let said = String::from_utf8_lossy(&said);
     match out.format {
         Format::Human => said.lines().try_for_each(|line| out.ok(line)),
-        Format::Json => out.json(&json!({ "action": "init", "messages": said.lines().collect::<Vec<_>>() })),
+        Format::Json => {
+            out.json(&json!({ "action": "init", "messages": said.lines().collect::<Vec<_>>() }))
+        }
     }
 }
 

@@ -9,10 +9,13 @@ fn folder() -> Scratch {
     let folder = Scratch::new().unwrap();
     for (name, text) in [
         ("server.sh", "#!/bin/sh\n"),
-        ("bunpilot.json", r#"{"apps": [
+        (
+            "bunpilot.json",
+            r#"{"apps": [
             {"name": "a", "script": "server.sh", "port": 4000, "envs": {"prod": {"MODE": "p"}}},
             {"name": "b", "script": "server.sh"}
-        ]}"#),
+        ]}"#,
+        ),
         ("wrong.json", r#"{"apps": [{"name": "a", "script": "server.sh", "instances": 0}]}"#),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
@@ -75,8 +78,7 @@ fn a_script_is_resolved_where_the_caller_is() {
 #[test]
 fn a_script_that_is_missing_is_a_wrong_configuration() {
     let folder = folder();
-    let failure =
-        script_alone(&start("no.ts"), "no.ts".into(), &base(&folder, None)).unwrap_err();
+    let failure = script_alone(&start("no.ts"), "no.ts".into(), &base(&folder, None)).unwrap_err();
     assert_eq!(failure.verdict(), Some(Verdict::Config));
     assert!(failure.to_string().contains("no.ts"), "{failure}");
 }
@@ -91,7 +93,12 @@ fn names_come_from_scripts() {
 }
 
 #[track_caller]
-fn from(folder: &Scratch, file: &str, args: &Start, profile: Option<&str>) -> Result<Plan, Failure> {
+fn from(
+    folder: &Scratch,
+    file: &str,
+    args: &Start,
+    profile: Option<&str>,
+) -> Result<Plan, Failure> {
     from_file(args, Path::new(file), &base(folder, profile))
 }
 

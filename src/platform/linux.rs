@@ -1,0 +1,3 @@
+//! Linux: rings, cgroups and splices.
+
+pub mod logs;

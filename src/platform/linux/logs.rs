@@ -1,0 +1,307 @@
+//! The log pump: moves workers' output from their pipes to their files on a thread of its own.
+//!
+//! The bytes go by `splice(2)`: no byte is ever held here, so whoever dies, each is either in the
+//! pipe or in the file, exactly once, and the file's size is all the state there is. A worker
+//! whose file cannot be written waits; nothing is thrown away while it lives.
+//!
+//! Names, cuts and rotation order are decided in [`crate::logs`]; which worker's output goes
+//! where, by the caller.
+
+mod budget;
+mod engine;
+mod mover;
+mod outlet;
+mod peek;
+mod reaper;
+mod selector;
+mod sink;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    num::{NonZeroU16, NonZeroU64},
+    os::{fd::OwnedFd, unix::fs::FileTypeExt as _},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{
+    domain::{LogSpec, WorkerId},
+    logs::Stream,
+};
+
+use engine::Choice;
+use mover::{Capture, Command, Mover};
+use tally::Tally;
+
+pub use tally::Counters;
+
+/// Commands that may wait for the pump: a thousand workers can start or end at once.
+const COMMANDS_MAX: usize = 4096;
+
+/// Pipes of ended workers that may wait for one file that cannot be written. The next one drops
+/// the oldest, so a worker that crashes again and again beside a full disk costs bounded memory.
+pub const STRANDED_MAX: usize = 8;
+
+/// The size of a worker's pipe that bunpilot aims at: larger ones were measured not to help.
+pub const PIPE_BYTES: usize = 256 << 10;
+
+/// Where a stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The current file, absolute. Its folder is made if it is missing.
+    pub path: PathBuf,
+    /// Size at which the file is rotated, at the next end of a line.
+    pub max_size_bytes: NonZeroU64,
+    /// Full files kept as `.1`, `.2`, …
+    pub max_files: NonZeroU16,
+    /// Size the pipe is widened to, as far as the machine allows; see [`PIPE_BYTES`].
+    pub pipe_bytes: usize,
+}
+
+impl Target {
+    /// Sends a stream to `path`, within an app's limits.
+    #[must_use]
+    pub fn new(path: PathBuf, logs: &LogSpec) -> Self {
+        let LogSpec { max_size_bytes, max_files, .. } = *logs;
+        Self { path, max_size_bytes, max_files, pipe_bytes: PIPE_BYTES }
+    }
+}
+
+/// What the pump reports, on its own thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PumpNotice {
+    /// All this worker wrote to this stream is in its file.
+    Closed(WorkerId, Stream),
+    /// This file cannot be written, and here is why; those who write to it wait. Said once, until
+    /// [`PumpNotice::Resumed`].
+    Blocked {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is being written again.
+    Resumed {
+        /// The file.
+        path: PathBuf,
+        /// How long it was blocked.
+        after: Duration,
+    },
+    /// This file is full but cannot be rotated, and here is why; it grows on meanwhile. Said once,
+    /// until a rotation works again.
+    RotationFailed {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The last words of an ended worker were thrown away; see [`STRANDED_MAX`].
+    Dropped {
+        /// Whose.
+        worker: WorkerId,
+        /// Of which stream.
+        stream: Stream,
+        /// How many.
+        bytes: u64,
+    },
+    /// The engine itself failed and the pump ended, and here is why. The bytes wait in their
+    /// pipes for the next one.
+    Broken(String),
+}
+
+/// How the pump's thread waits for output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A glommio executor on `io_uring(7)`.
+    IoUring,
+    /// `epoll(7)`, where `io_uring` is refused, as in Docker's default seccomp profile.
+    Epoll,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        })
+    }
+}
+
+/// Why the pump does not take a command.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The descriptor is not a pipe.
+    #[error("cannot capture {stream} of worker {worker}: its descriptor is not a pipe")]
+    NotAPipe {
+        /// Whose.
+        worker: WorkerId,
+        /// Of which stream.
+        stream: Stream,
+    },
+    /// Too many commands wait; try again once a [`PumpNotice`] came.
+    #[error("the log pump is behind by {COMMANDS_MAX} commands; try again shortly")]
+    Busy,
+    /// The pump's thread ended; a [`PumpNotice::Broken`] said why.
+    #[error("the log pump has ended")]
+    Ended,
+}
+
+/// A handle on the pump's thread. Dropping it ends the thread as [`Pump::shutdown`] does, but
+/// does not wait for that.
+#[derive(Debug)]
+pub struct Pump {
+    commands: Option<SyncSender<Command>>,
+    bell: Arc<OwnedFd>,
+    tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
+    engine: Engine,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    /// Starts the pump on the best engine this machine allows. `notices` runs on the pump's
+    /// thread and must not block.
+    ///
+    /// # Errors
+    ///
+    /// When neither a thread nor descriptors can be had.
+    pub fn start(notices: impl Fn(PumpNotice) + Send + 'static) -> io::Result<Self> {
+        Self::launch(Choice::Best, Box::new(notices))
+    }
+
+    /// Starts the pump on `engine` or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pump::start`], and when `engine` is refused.
+    pub fn start_on(
+        engine: Engine,
+        notices: impl Fn(PumpNotice) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::launch(Choice::Only(engine), Box::new(notices))
+    }
+
+    fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
+        let (commands, received) = sync_channel(COMMANDS_MAX);
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mover = Mover::new(received, Arc::clone(&bell), tell)?;
+        let (started, outcome) = sync_channel(1);
+        let thread = Builder::new()
+            .name("logs".into())
+            .spawn(move || engine::run(mover, choice, &started))?;
+        let engine = outcome.recv().map_err(io::Error::other)??;
+        let (commands, thread) = (Some(commands), Some(thread));
+        Ok(Self { commands, bell, tallies: BTreeMap::new(), engine, thread })
+    }
+
+    /// Tells which engine runs.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Moves what `worker` writes to the pipe `reader` to `target` until the pipe ends or the
+    /// worker is retired; then [`PumpNotice::Closed`] follows.
+    ///
+    /// The pipe's write end must be open already: a pipe without writers has ended. Several
+    /// workers may share a file, which then holds whole lines of each; the limits of the latest
+    /// count. Capturing the same stream of the same worker again replaces the pipe.
+    ///
+    /// # Errors
+    ///
+    /// See [`PumpError`]; `reader` is closed then.
+    pub fn capture(
+        &mut self,
+        worker: WorkerId,
+        stream: Stream,
+        reader: OwnedFd,
+        target: Target,
+    ) -> Result<(), PumpError> {
+        if !is_pipe(&reader) {
+            return Err(PumpError::NotAPipe { worker, stream });
+        }
+        self.tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
+        let tally = Arc::new(Tally::default());
+        self.tallies.insert((worker, stream), Arc::clone(&tally));
+        self.send(Command::Capture(Capture { worker, stream, pipe: reader, target, tally }))
+    }
+
+    /// Tells that `worker` is gone: what is left in its pipes is moved, then they are closed, even
+    /// if somebody else still holds their write ends.
+    ///
+    /// # Errors
+    ///
+    /// See [`PumpError`].
+    pub fn retire(&self, worker: WorkerId) -> Result<(), PumpError> {
+        self.send(Command::Retire(worker))
+    }
+
+    /// Opens every file again by its name, as after an external `logrotate`. Without this call a
+    /// renamed or removed file is noticed within a second of the next output.
+    ///
+    /// # Errors
+    ///
+    /// See [`PumpError`].
+    pub fn reopen(&self) -> Result<(), PumpError> {
+        self.send(Command::Reopen)
+    }
+
+    /// Reads the counters of one stream; `None` if it was never captured. Those of a closed
+    /// stream may be gone once another one is captured.
+    #[must_use]
+    pub fn counters(&self, worker: WorkerId, stream: Stream) -> Option<Counters> {
+        self.tallies.get(&(worker, stream)).map(|tally| tally.read())
+    }
+
+    /// Moves what waits in the pipes now, then ends the thread and waits for that. Pipes that are
+    /// still written to keep what comes later for whoever reads them next.
+    pub fn shutdown(mut self) {
+        self.hang_up();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the pump has already been reported by the panic hook.
+            drop(thread.join());
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), PumpError> {
+        let commands = self.commands.as_ref().ok_or(PumpError::Ended)?;
+        commands.try_send(command).map_err(|refused| match refused {
+            TrySendError::Full(_) => PumpError::Busy,
+            TrySendError::Disconnected(_) => PumpError::Ended,
+        })?;
+        self.ring();
+        Ok(())
+    }
+
+    fn hang_up(&mut self) {
+        self.commands = None;
+        self.ring();
+    }
+
+    /// Wakes the pump. A counter too full to be raised wakes it as well.
+    fn ring(&self) {
+        let raised = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
+        debug_assert!(!matches!(raised, Err(rustix::io::Errno::BADF)), "{raised:?}");
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+fn is_pipe(fd: &OwnedFd) -> bool {
+    let facts = fd.try_clone().map(fs::File::from).and_then(|file| file.metadata());
+    facts.is_ok_and(|facts| facts.file_type().is_fifo())
+}

@@ -1,0 +1,410 @@
+//! All pipes and files of the pump, and whose turn it is. Both engines drive this very code.
+//!
+//! Never sleeps: what to wait for, it arms at a [`Selector`]; how long to rest, it returns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError},
+    },
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    time::{
+        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
+        clock_gettime, timerfd_create, timerfd_settime,
+    },
+};
+
+use crate::{
+    domain::{Moment, WorkerId},
+    logs::Stream,
+};
+
+use super::{
+    PumpNotice, STRANDED_MAX, Target,
+    budget::Budget,
+    outlet::{Inlet, Outcome, Outlet, Tools, discard},
+    peek::Peek,
+    reaper::Reaper,
+    selector::Selector,
+    sink::{Limits, Sink},
+    tally::Tally,
+};
+
+/// Key of the eventfd that announces commands.
+const COMMANDS: u64 = 0;
+
+/// Key of the timer.
+const TIMER: u64 = 1;
+
+/// First key of a pipe or file. Keys are never used twice.
+const FIRST_KEY: u64 = 2;
+
+/// Rest before a file that cannot be written is tried again; below the 250 ms we promise.
+const STUCK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Rest before a pipe is looked at again that the selector refused to watch.
+const UNWATCHED_AGAIN: Duration = Duration::from_millis(50);
+
+/// Rest after a small batch: the next one will be larger and cost the same.
+const NAP_SHORT: Duration = Duration::from_millis(1);
+
+/// Rest after a tiny batch. A pipe that gets 1/64 full per round has time for 64 such rounds.
+const NAP_LONG: Duration = Duration::from_millis(5);
+
+/// What the control thread asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Capture(Capture),
+    Retire(WorkerId),
+    Reopen,
+}
+
+/// A pipe to capture.
+#[derive(Debug)]
+pub(super) struct Capture {
+    pub(super) worker: WorkerId,
+    pub(super) stream: Stream,
+    pub(super) pipe: OwnedFd,
+    pub(super) target: Target,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// How to go on after a turn; the hastiest pipe of a turn decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pace {
+    /// Nobody is left to give commands: end.
+    Stop,
+    /// Look for more at once.
+    Go,
+    /// Let more come together first.
+    Nap(Duration),
+}
+
+/// The pump's state.
+pub(super) struct Mover {
+    commands: Receiver<Command>,
+    bell: Arc<OwnedFd>,
+    timer: OwnedFd,
+    timer_set_to: Option<Moment>,
+    inlets: BTreeMap<u64, Inlet>,
+    keys: BTreeMap<(WorkerId, Stream), u64>,
+    outlets: BTreeMap<u64, Outlet>,
+    paths: BTreeMap<PathBuf, u64>,
+    due: BTreeSet<(Moment, u64)>,
+    next_key: u64,
+    budget: Budget,
+    tools: Tools,
+}
+
+impl Mover {
+    pub(super) fn new(
+        commands: Receiver<Command>,
+        bell: Arc<OwnedFd>,
+        tell: Box<dyn Fn(PumpNotice) + Send>,
+    ) -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Self {
+            commands,
+            bell,
+            timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            timer_set_to: None,
+            inlets: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            outlets: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            due: BTreeSet::new(),
+            next_key: FIRST_KEY,
+            budget: Budget::read(),
+            tools: Tools { peek: Peek::new()?, reaper: Reaper::default(), tell },
+        })
+    }
+
+    /// Arms what is watched for the pump's whole life.
+    pub(super) fn begin(&mut self, selector: &mut impl Selector) -> io::Result<()> {
+        selector.arm(self.bell.as_fd(), COMMANDS)?;
+        selector.arm(self.timer.as_fd(), TIMER)
+    }
+
+    /// Serves all that is `ready`. Fails only if `selector` is broken.
+    pub(super) fn turn(&mut self, selector: &mut impl Selector, ready: &[u64]) -> io::Result<Pace> {
+        let now = now();
+        let mut pace = Pace::Nap(NAP_LONG);
+        // Commands first: what a worker writes after a command was given must obey it.
+        if ready.contains(&COMMANDS) {
+            pace = self.obey(selector, now)?;
+        }
+        for key in ready {
+            pace = pace.min(match *key {
+                COMMANDS => continue,
+                TIMER => self.serve_due(selector, now)?,
+                key => self.serve(selector, key, now),
+            });
+        }
+        self.set_timer()?;
+        Ok(pace)
+    }
+
+    /// Reports something.
+    pub(super) fn tell(&self, notice: PumpNotice) {
+        (self.tools.tell)(notice);
+    }
+
+    fn obey(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Pace> {
+        silence(&self.bell)?;
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Capture(capture)) => self.capture(selector, capture, now),
+                Ok(Command::Retire(worker)) => self.retire(selector, worker, now),
+                Ok(Command::Reopen) => self.outlets.values_mut().for_each(|o| o.sink.reopen()),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.finish(now);
+                    return Ok(Pace::Stop);
+                }
+            }
+        }
+        selector.arm(self.bell.as_fd(), COMMANDS)?;
+        Ok(Pace::Go)
+    }
+
+    fn capture(&mut self, selector: &mut impl Selector, capture: Capture, now: Moment) {
+        let Capture { worker, stream, pipe, target, tally } = capture;
+        if let Some(replaced) = self.keys.get(&(worker, stream)).copied() {
+            self.close(selector, replaced);
+        }
+        let key = self.new_key();
+        let capacity = self.budget.widen(key, &pipe, target.pipe_bytes);
+        self.tools.peek.fit(capacity);
+        let limits =
+            Limits { max_size_bytes: target.max_size_bytes.get(), max_files: target.max_files };
+        let outlet = self.outlet_for(&target.path, limits);
+        let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
+        if let Some(outlet) = self.outlets.get_mut(&outlet) {
+            outlet.join(alone, now);
+        }
+        self.keys.insert((worker, stream), key);
+        self.inlets.insert(
+            key,
+            Inlet {
+                key,
+                pipe,
+                worker,
+                stream,
+                outlet,
+                capacity,
+                tally,
+                last_words: None,
+                due: None,
+                stuck: None,
+                half_line: None,
+            },
+        );
+        self.watch(selector, key, now);
+    }
+
+    fn outlet_for(&mut self, path: &Path, limits: Limits) -> u64 {
+        if let Some(key) = self.paths.get(path)
+            && let Some(outlet) = self.outlets.get_mut(key)
+        {
+            outlet.sink.limit(limits);
+            return *key;
+        }
+        let key = self.new_key();
+        self.paths.insert(path.to_owned(), key);
+        self.outlets.insert(key, Outlet::new(Sink::new(path.to_owned(), limits)));
+        key
+    }
+
+    fn new_key(&mut self) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        key
+    }
+
+    fn retire(&mut self, selector: &mut impl Selector, worker: WorkerId, now: Moment) {
+        for stream in Stream::BOTH {
+            let Some(key) = self.keys.get(&(worker, stream)).copied() else { continue };
+            let Some(inlet) = self.inlets.get_mut(&key) else { continue };
+            inlet.last_words = Some(inlet.waiting_bytes());
+            self.serve(selector, key, now);
+        }
+    }
+
+    fn serve_due(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Pace> {
+        silence(&self.timer)?;
+        self.timer_set_to = None;
+        let mut pace = Pace::Nap(NAP_LONG);
+        while let Some((moment, key)) = self.due.first().copied()
+            && moment <= now
+        {
+            self.due.remove(&(moment, key));
+            if let Some(inlet) = self.inlets.get_mut(&key) {
+                inlet.due = None;
+            }
+            pace = pace.min(self.serve(selector, key, now));
+        }
+        selector.arm(self.timer.as_fd(), TIMER)?;
+        Ok(pace)
+    }
+
+    /// Gives one pipe its turn.
+    fn serve(&mut self, selector: &mut impl Selector, key: u64, now: Moment) -> Pace {
+        let Some(inlet) = self.inlets.get_mut(&key) else { return Pace::Nap(NAP_LONG) };
+        let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Pace::Go };
+        loop {
+            match outlet.advance(inlet, &mut self.tools, now) {
+                Outcome::Moved(bytes) => {
+                    unstick(inlet, outlet, &self.tools, now);
+                    if inlet.last_words.is_some() {
+                        continue;
+                    }
+                    let pace = pace(bytes, inlet.capacity);
+                    self.watch(selector, key, now);
+                    return pace;
+                }
+                Outcome::Empty if inlet.last_words.is_none() => self.watch(selector, key, now),
+                Outcome::Empty | Outcome::Ended => self.close(selector, key),
+                Outcome::Later(rest) => self.park(key, now.after(rest)),
+                Outcome::Stuck(error) => self.stick(selector, key, &error, now),
+            }
+            return Pace::Nap(NAP_LONG);
+        }
+    }
+
+    fn watch(&mut self, selector: &mut impl Selector, key: u64, now: Moment) {
+        let Some(inlet) = self.inlets.get(&key) else { return };
+        if selector.arm(inlet.pipe.as_fd(), key).is_err() {
+            self.park(key, now.after(UNWATCHED_AGAIN));
+        }
+    }
+
+    /// Looks at `key` again at `moment`, whether or not it is readable.
+    fn park(&mut self, key: u64, moment: Moment) {
+        let Some(inlet) = self.inlets.get_mut(&key) else { return };
+        if let Some(before) = inlet.due.replace(moment) {
+            self.due.remove(&(before, key));
+        }
+        self.due.insert((moment, key));
+    }
+
+    fn stick(&mut self, selector: &mut impl Selector, key: u64, error: &io::Error, now: Moment) {
+        let Some(inlet) = self.inlets.get_mut(&key) else { return };
+        let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return };
+        if let Some(since) = inlet.stuck.replace(now) {
+            inlet.tally.blocked(now.since(since));
+        }
+        outlet.sink.reopen();
+        if outlet.trouble.is_none() {
+            outlet.trouble = Some(now);
+            let path = outlet.sink.path().to_owned();
+            (self.tools.tell)(PumpNotice::Blocked { path, reason: error.to_string() });
+        }
+        let outlet = inlet.outlet;
+        self.park(key, now.after(STUCK_AGAIN));
+        self.drop_stranded(selector, outlet);
+    }
+
+    /// Keeps at most [`STRANDED_MAX`] pipes of ended workers waiting for one file.
+    fn drop_stranded(&mut self, selector: &mut impl Selector, outlet: u64) {
+        let stranded = |inlet: &&Inlet| inlet.outlet == outlet && inlet.last_words.is_some();
+        if self.inlets.values().filter(stranded).count() <= STRANDED_MAX {
+            return;
+        }
+        let Some(oldest) = self.inlets.values().find(stranded) else { return };
+        let bytes = discard(oldest.pipe.as_fd(), oldest.last_words.unwrap_or(0)).unwrap_or(0);
+        oldest.tally.dropped(bytes);
+        let (worker, stream, key) = (oldest.worker, oldest.stream, oldest.key);
+        (self.tools.tell)(PumpNotice::Dropped { worker, stream, bytes });
+        self.close(selector, key);
+    }
+
+    fn close(&mut self, selector: &mut impl Selector, key: u64) {
+        let Some(inlet) = self.inlets.remove(&key) else { return };
+        if let Some(moment) = inlet.due {
+            self.due.remove(&(moment, key));
+        }
+        let forgotten = selector.disarm(inlet.pipe.as_fd(), key);
+        debug_assert!(forgotten.is_ok(), "{forgotten:?}");
+        self.keys.remove(&(inlet.worker, inlet.stream));
+        self.budget.release(key);
+        if let Some(outlet) = self.outlets.get_mut(&inlet.outlet) {
+            outlet.leave(key);
+            if outlet.writers == 0 {
+                self.paths.remove(outlet.sink.path());
+                self.outlets.remove(&inlet.outlet);
+            }
+        }
+        if self.inlets.is_empty() {
+            self.tools.peek.forget();
+        }
+        let Inlet { worker, stream, pipe, tally, .. } = inlet;
+        drop((pipe, tally));
+        (self.tools.tell)(PumpNotice::Closed(worker, stream));
+    }
+
+    /// Moves what waits now, and leaves the rest in the pipes for the next daemon.
+    fn finish(&mut self, now: Moment) {
+        for inlet in self.inlets.values_mut() {
+            let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { continue };
+            inlet.last_words = Some(inlet.waiting_bytes());
+            while let Outcome::Moved(_) = outlet.advance(inlet, &mut self.tools, now) {}
+        }
+    }
+
+    fn set_timer(&mut self) -> io::Result<()> {
+        let first = self.due.first().map(|(moment, _)| *moment);
+        if first == self.timer_set_to {
+            return Ok(());
+        }
+        self.timer_set_to = first;
+        let moment = first.map_or(Duration::ZERO, Moment::since_boot);
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(moment).map_err(io::Error::other)?,
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
+        Ok(())
+    }
+}
+
+fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
+    if let Some(since) = inlet.stuck.take() {
+        inlet.tally.blocked(now.since(since));
+    }
+    if let Some(since) = outlet.trouble.take() {
+        let path = outlet.sink.path().to_owned();
+        (tools.tell)(PumpNotice::Resumed { path, after: now.since(since) });
+    }
+}
+
+fn pace(bytes: usize, capacity: usize) -> Pace {
+    if bytes.saturating_mul(2) >= capacity {
+        Pace::Go
+    } else if bytes.saturating_mul(64) >= capacity {
+        Pace::Nap(NAP_SHORT)
+    } else {
+        Pace::Nap(NAP_LONG)
+    }
+}
+
+/// Reads an eventfd or timerfd until it is no longer readable.
+fn silence(fd: &OwnedFd) -> io::Result<()> {
+    let mut count = [0; 8];
+    match rustix::io::read(fd, &mut count) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn now() -> Moment {
+    let time = clock_gettime(ClockId::Monotonic);
+    Moment::from_boot(Duration::try_from(time).unwrap_or_default())
+}

@@ -1,0 +1,280 @@
+//! One file that output goes to: opens it, notices what others do to it, and rotates it.
+//!
+//! Never decides which pipe may write next.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    num::NonZeroU16,
+    os::{
+        fd::BorrowedFd,
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    pipe::{SpliceFlags, splice},
+};
+
+use crate::{
+    domain::Moment,
+    logs::{
+        cut::Before,
+        rotation::{FileId, Found, Slot, Step, plan, recover},
+    },
+};
+
+use super::reaper::Reaper;
+
+/// Longest time until a file that somebody renamed or removed is noticed.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// Rest after a rotation that failed; until then the file grows past its limit.
+const ROTATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Access rights of files this makes, before the umask, as the original's.
+const FILE_MODE: u32 = 0o644;
+
+/// What came of one splice.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// So many bytes are in the file now, at least one.
+    Bytes(usize),
+    /// The pipe is empty.
+    Empty,
+    /// The pipe is empty and nobody is left to fill it.
+    Ended,
+    /// The file cannot be written; the bytes are still in the pipe.
+    Stuck(io::Error),
+}
+
+/// Limits of one row of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) max_size_bytes: u64,
+    pub(super) max_files: NonZeroU16,
+}
+
+/// A file being written, with the full ones beside it.
+#[derive(Debug)]
+pub(super) struct Sink {
+    path: PathBuf,
+    limits: Limits,
+    open: Option<Open>,
+    look_around_at: Moment,
+    rotate_not_before: Moment,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    id: FileId,
+    /// Where the next byte goes; `None` for what has no size: a terminal, `/dev/null`. Such a
+    /// thing is never rotated.
+    size_bytes: Option<u64>,
+}
+
+impl Sink {
+    pub(super) fn new(path: PathBuf, limits: Limits) -> Self {
+        let start = Moment::START;
+        Self { path, limits, open: None, look_around_at: start, rotate_not_before: start }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Opens the file again before the next byte, whatever it is called by then.
+    pub(super) fn reopen(&mut self) {
+        self.open = None;
+    }
+
+    /// Makes sure the file under our name is open and the next byte goes to its end.
+    ///
+    /// Costs one `fstat(2)`, and a second look at the name once per [`LOOK_AROUND`].
+    pub(super) fn prepare(&mut self, now: Moment) -> io::Result<()> {
+        if self.is_lost(now)? {
+            self.open = None;
+        }
+        if self.open.is_none() {
+            self.open = Some(open(&self.path)?);
+            self.look_around_at = now.after(LOOK_AROUND);
+        }
+        Ok(())
+    }
+
+    /// Whether the open file is no longer the one under our name. Follows its size on the way:
+    /// others may truncate it or append to it.
+    fn is_lost(&mut self, now: Moment) -> io::Result<bool> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let Some(size_bytes) = &mut open.size_bytes else { return Ok(false) };
+        let facts = open.file.metadata()?;
+        *size_bytes = facts.len();
+        if facts.nlink() == 0 {
+            return Ok(true);
+        }
+        if now < self.look_around_at {
+            return Ok(false);
+        }
+        self.look_around_at = now.after(LOOK_AROUND);
+        Ok(identity(&self.path) != Some(open.id))
+    }
+
+    /// Whether this is a terminal or the like, which may take nothing for a while.
+    pub(super) fn is_device(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.size_bytes.is_none())
+    }
+
+    /// Bytes the file may still take.
+    pub(super) fn room_bytes(&self, now: Moment) -> u64 {
+        match self.open.as_ref().and_then(|open| open.size_bytes) {
+            Some(size) if now >= self.rotate_not_before => {
+                self.limits.max_size_bytes.saturating_sub(size)
+            }
+            Some(_) | None => u64::MAX,
+        }
+    }
+
+    /// How the file ends.
+    pub(super) fn before(&self) -> io::Result<Before> {
+        let Some(Open { file, size_bytes: Some(size), .. }) = &self.open else {
+            return Ok(Before::Nothing);
+        };
+        let Some(last) = size.checked_sub(1) else { return Ok(Before::Nothing) };
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last)?;
+        Ok(if byte == *b"\n" { Before::WholeLine } else { Before::HalfLine })
+    }
+
+    /// Moves up to `len_max` bytes from `pipe` to the end of the file, without copying them and
+    /// without ever holding them: whoever dies here, each byte is in the pipe or in the file.
+    pub(super) fn splice(&mut self, pipe: BorrowedFd<'_>, len_max: usize) -> Moved {
+        let Some(Open { file, size_bytes, .. }) = &mut self.open else {
+            return Moved::Stuck(io::ErrorKind::NotFound.into());
+        };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        loop {
+            return match splice(pipe, None, &*file, size_bytes.as_mut(), len_max, flags) {
+                Ok(0) => Moved::Ended,
+                Ok(moved) => Moved::Bytes(moved),
+                Err(Errno::AGAIN) => Moved::Empty,
+                Err(Errno::INTR) => continue,
+                Err(error) => Moved::Stuck(error.into()),
+            };
+        }
+    }
+
+    /// Puts the full file aside and opens a new one. On failure nothing is lost and the old file
+    /// goes on; [`Sink::room_bytes`] is unlimited until it is time to try again.
+    pub(super) fn rotate(&mut self, now: Moment, reaper: &mut Reaper) -> io::Result<()> {
+        if self.open.as_ref().map(|open| open.id) != identity(&self.path) {
+            self.open = None;
+            return self.prepare(now);
+        }
+        let present = |slot| identity(&Slot::Rotated(slot).path(&self.path)).is_some();
+        let rotated = plan(self.limits.max_files, present)
+            .into_iter()
+            .try_for_each(|step| carry_out(&self.path, step, reaper));
+        match rotated.and_then(|()| open(&self.path)) {
+            Ok(fresh) => self.open = Some(fresh),
+            Err(error) => {
+                self.open = None;
+                self.rotate_not_before = now.after(ROTATE_AGAIN);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the file to append to, with its folder, after a rotation cut short was finished.
+fn open(path: &Path) -> io::Result<Open> {
+    for step in recover(found(path)) {
+        carry_out(path, step, &mut Reaper::default())?;
+    }
+    let file = match open_or_create(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            open_or_create(path)?
+        }
+        opened => opened?,
+    };
+    let facts = file.metadata()?;
+    let size_bytes = facts.is_file().then_some(facts.len());
+    Ok(Open { file, id: id(&facts), size_bytes })
+}
+
+fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
+fn carry_out(path: &Path, step: Step, reaper: &mut Reaper) -> io::Result<()> {
+    match step {
+        Step::Create => create_like(path, &Slot::Fresh.path(path)),
+        Step::Remove(slot) => remove(&slot.path(path), reaper),
+        Step::Rename(from, to) => fs::rename(from.path(path), to.path(path)),
+        Step::Link(from, to) => link(&from.path(path), &to.path(path)),
+    }
+}
+
+/// Creates an empty file with the rights the old one has.
+fn create_like(old: &Path, new: &Path) -> io::Result<()> {
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(new)?;
+    match fs::metadata(old) {
+        Ok(facts) => file.set_permissions(facts.permissions()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Removes the name at once and lets `reaper` free the space: for a large file that takes
+/// milliseconds.
+fn remove(path: &Path, reaper: &mut Reaper) -> io::Result<()> {
+    let held = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    fs::remove_file(path)?;
+    if let Ok(file) = held {
+        reaper.drop_later(file);
+    }
+    Ok(())
+}
+
+/// Links, or renames where the file system has no hard links.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to).map_err(|error| (error.raw_os_error(), error)) {
+        Ok(()) => Ok(()),
+        Err((Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK), _)) => {
+            fs::rename(from, to)
+        }
+        Err((_, error)) => Err(error),
+    }
+}
+
+fn found(path: &Path) -> Found {
+    Found {
+        current: identity(path),
+        first: identity(&Slot::Rotated(1).path(path)),
+        fresh: identity(&Slot::Fresh.path(path)),
+    }
+}
+
+fn identity(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().map(|facts| id(&facts))
+}
+
+fn id(facts: &fs::Metadata) -> FileId {
+    FileId { device: facts.dev(), inode: facts.ino() }
+}
