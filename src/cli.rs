@@ -1,4 +1,101 @@
-//! The command line.
+//! The command line: parse, ask the daemon, show what came of it.
+//!
+//! Decides nothing about apps. Scripts, folders and environments are resolved here, at the
+//! caller; what is to be done about them is the daemon's.
 
 pub mod config;
 pub mod init;
+pub mod logs;
+
+mod args;
+mod client;
+mod clock;
+mod daemon;
+mod delete;
+mod failure;
+mod format;
+mod home;
+mod launch;
+mod list;
+mod metrics;
+mod output;
+mod ping;
+mod plan;
+mod progress;
+mod project;
+mod redact;
+mod reload;
+mod restart;
+mod resurrect;
+mod scale;
+mod scratch;
+mod show_logs;
+mod signal;
+mod start;
+mod status;
+mod stop;
+mod suggest;
+mod table;
+mod verb;
+mod wish;
+
+#[cfg(test)]
+mod example;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Command, Line};
+use client::Daemon;
+use failure::{Failure, Outcome, Verdict};
+use home::Home;
+use output::{Format, Out};
+use redact::Secrets;
+
+/// Does what the command line says; returns the exit status.
+pub fn main() -> ExitCode {
+    let line = Line::parse();
+    let format = if line.json { Format::Json } else { Format::Human };
+    let mut out = Out::standard(format);
+    let outcome = run(line.command, &mut out).and_then(|()| out.flush());
+    ExitCode::from(status(outcome, &mut out))
+}
+
+/// Tells what went wrong; returns the exit status.
+fn status(outcome: Outcome, out: &mut Out) -> u8 {
+    let Err(failure) = outcome else { return 0 };
+    let told = if matches!(failure, Failure::Told(_)) { Ok(()) } else { out.error(&failure) };
+    let told = told.and_then(|()| out.flush());
+    match told {
+        Err(Failure::Closed) => 0,
+        Ok(()) | Err(_) => failure.verdict().map_or(0, Verdict::status),
+    }
+}
+
+fn run(command: Command, out: &mut Out) -> Outcome {
+    let home = Home::find()?;
+    let daemon = Daemon::of(&home);
+    match command {
+        Command::Stop(args) => stop::run(&home, args, out),
+        Command::Start(args) => start::run(&home, &args, out),
+        Command::Reload(args) => reload::run(&home, args, out),
+        Command::Init => project::init(out),
+        Command::Config { command } => project::config(command, out),
+        Command::Restart(args) => restart::run(&home, args, out),
+        Command::Delete(args) => delete::run(&home, args, out),
+        Command::Scale(args) => scale::run(&home, args, out),
+        Command::Signal(args) => signal::run(&home, args, out),
+        Command::Resurrect => resurrect::run(&home, out),
+        Command::List(args) => {
+            let secrets = if args.show_env { Secrets::Shown } else { Secrets::Hidden };
+            list::run(&daemon, secrets, out)
+        }
+        Command::Status(args) => status::run(&daemon, &args, out),
+        Command::Metrics(args) => metrics::run(&daemon, &args, out),
+        Command::Daemon { command } => daemon::run(&home, command, out),
+        Command::Logs(args) => show_logs::run(&home, &args, out),
+        Command::Ping => ping::run(&daemon, out),
+        _ => Err(Failure::Usage("not wired yet".into())),
+    }
+}

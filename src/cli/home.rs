@@ -1,0 +1,78 @@
+//! Where bunpilot keeps its files.
+
+use std::{
+    env,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf, absolute},
+};
+
+use super::failure::Failure;
+
+/// The folder all of one daemon's files are in, and its socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    folder: PathBuf,
+    socket: PathBuf,
+}
+
+impl Home {
+    /// `BUNPILOT_HOME`, else `~/.bunpilot`; the socket may lie elsewhere (`BUNPILOT_SOCKET`).
+    pub(crate) fn find() -> Result<Self, Failure> {
+        let set = |name: &str| env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+        let folder = set("BUNPILOT_HOME")
+            .or_else(|| set("HOME").map(|it| it.join(".bunpilot")))
+            .ok_or_else(|| {
+                Failure::Local(
+                    "neither `BUNPILOT_HOME` nor `HOME` is set; set one to say where files go"
+                        .to_owned(),
+                )
+            })?;
+        let home = Self::at(&folder)?;
+        match set("BUNPILOT_SOCKET") {
+            Some(socket) => Ok(Self { socket: whole(&socket)?, ..home }),
+            None => Ok(home),
+        }
+    }
+
+    /// A home in `folder`, with the socket in it.
+    pub(crate) fn at(folder: &Path) -> Result<Self, Failure> {
+        let folder = whole(folder)?;
+        let socket = folder.join("bunpilot.sock");
+        Ok(Self { folder, socket })
+    }
+
+    /// Makes the folder if it is missing, for this user alone.
+    pub(crate) fn create(&self) -> Result<(), Failure> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(Failure::io(
+            format!(
+                "create `{}` (set `BUNPILOT_HOME` to a folder you can write to)",
+                self.folder.display()
+            ),
+        ))
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The control socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What the daemon and its guard print.
+    pub(crate) fn daemon_log(&self) -> PathBuf {
+        self.folder.join("bunpilot-daemon.log")
+    }
+
+    /// The folder of the apps' logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+}
+
+fn whole(path: &Path) -> Result<PathBuf, Failure> {
+    absolute(path).map_err(Failure::io(format!("resolve `{}`", path.display())))
+}

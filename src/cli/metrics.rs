@@ -1,0 +1,146 @@
+//! `bunpilot metrics`: a table, a live dashboard, JSON, or what Prometheus reads.
+
+mod live;
+
+use serde_json::Value;
+
+use super::{
+    args,
+    client::{Daemon, read},
+    failure::{Failure, Outcome},
+    format, list,
+    output::{Format, Out, Screen, style},
+    redact::{Secrets, redact},
+    suggest,
+    table::{ALWAYS, Cell, Column, Table},
+};
+use crate::control::{
+    status::{AppStatus, WorkerStatus},
+    wire::{Code, Command, Target},
+};
+
+const COLUMNS: &[Column] = &[
+    Column { title: "APP", name: "app", need: ALWAYS },
+    Column { title: "WORKER", name: "worker", need: 10 },
+    Column { title: "PID", name: "pid", need: 5 },
+    Column { title: "CPU %", name: "cpu_percent", need: 9 },
+    Column { title: "RSS", name: "rss_bytes", need: 8 },
+    Column { title: "HEAP USED", name: "heap_used_bytes", need: 7 },
+    Column { title: "HEAP TOTAL", name: "heap_total_bytes", need: 4 },
+    Column { title: "RESTARTS", name: "restarts", need: 6 },
+    Column { title: "THREADS", name: "threads", need: 2 },
+    Column { title: "FDS", name: "fds", need: 3 },
+];
+
+/// Runs it.
+pub(crate) fn run(daemon: &Daemon, args: &args::Metrics, out: &mut Out) -> Outcome {
+    if args.prometheus {
+        return exposition(daemon, out);
+    }
+    if out.format == Format::Json {
+        let mut data = measurements(daemon, args.name.as_deref(), out)?;
+        redact(&mut data, Secrets::Hidden);
+        return out.json(&data);
+    }
+    match out.screen {
+        Screen::Terminal(..) if !args.once => live::run(daemon, args.name.as_deref(), out),
+        Screen::Terminal(..) | Screen::Piped => {
+            let data = measurements(daemon, args.name.as_deref(), out)?;
+            table(&read::<Vec<AppStatus>>(data)?).write(out)
+        }
+    }
+}
+
+fn exposition(daemon: &Daemon, out: &mut Out) -> Outcome {
+    match daemon.ask(&Command::Exposition)? {
+        Value::String(text) => Ok(out.stdout().write_all(text.as_bytes())?),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => Err(Failure::Garbled(other.to_string())),
+    }
+}
+
+fn measurements(daemon: &Daemon, name: Option<&str>, out: &mut Out) -> Result<Value, Failure> {
+    let result = daemon.ask(&Command::Metrics(name.map(str::to_owned)));
+    if let (Some(name), Err(Failure::Refused { code: Code::NoSuchApp, .. })) = (name, &result) {
+        suggest::names(daemon, &Target::parse(name), out)?;
+    }
+    result
+}
+
+fn table(apps: &[AppStatus]) -> Table {
+    let mut table = Table::new(COLUMNS);
+    for app in apps {
+        for worker in &app.workers {
+            table.push(row(app, worker));
+        }
+    }
+    table
+}
+
+fn row(app: &AppStatus, worker: &WorkerStatus) -> Vec<Cell> {
+    let count = |value: Option<u32>| Cell::maybe(value, ToString::to_string);
+    // Zero is "the worker does not tell".
+    let heap = |bytes: Option<u64>| Cell::maybe(bytes.filter(|it| *it > 0), |it| format::size(*it));
+    vec![
+        Cell::new(&app.name).styled(style::NAME),
+        Cell::new(worker.id.to_string()),
+        list::pid(worker),
+        list::cpu(worker),
+        list::memory(worker),
+        heap(worker.memory.map(|it| it.heap_used)),
+        heap(worker.memory.map(|it| it.heap_total)),
+        Cell::new(worker.restart_count.to_string()),
+        count(worker.threads),
+        count(worker.fds),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::cli::{example, output::captured};
+
+    #[track_caller]
+    fn check(screen: Screen, expected: &Expect) {
+        let (mut out, paper, _) = captured::out(Format::Human, screen);
+        let apps: Vec<AppStatus> = read(example::apps()).unwrap();
+        table(&apps).write(&mut out).unwrap();
+        expected.assert_eq(&paper.text());
+    }
+
+    #[test]
+    fn fits_every_width() {
+        check(
+            Screen::Terminal(160, 40),
+            &expect![[r#"
+            APP        │ WORKER │ PID     │ CPU % │ RSS     │ HEAP USED │ HEAP TOTAL │ RESTARTS │ THREADS │ FDS
+            api-server │ 0      │ 4180001 │ 12.3% │ 28.1 MB │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21
+            api-server │ 1      │ 4180002 │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21
+            mailer     │ 0      │ —       │ —     │ —       │ —         │ —          │ 3        │ 11      │ 21
+        "#]],
+        );
+        check(
+            Screen::Terminal(60, 40),
+            &expect![[r#"
+            APP        │ WORKER │ CPU % │ RSS     │ HEAP USED │ RESTARTS
+            api-server │ 0      │ 12.3% │ 28.1 MB │ 11.8 MB   │ 0
+            api-server │ 1      │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 0
+            mailer     │ 0      │ —     │ —       │ —         │ 3
+        "#]],
+        );
+        check(
+            Screen::Piped,
+            &expect![[r#"
+            app	worker	pid	cpu_percent	rss_bytes	heap_used_bytes	heap_total_bytes	restarts	threads	fds
+            api-server	0	4180001	12.34	29465000	12345678	20000000	0	11	21
+            api-server	1	4180002	12.34	1500000000	12345678	20000000	0	11	21
+            mailer	0						3	11	21
+        "#]],
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Commands about the files of a project: `init`, `config check`, `config schema`, `sdk install`.
+
+use std::{path::Path, rc::Rc};
+
+use serde_json::json;
+
+use super::{
+    args::ConfigCommand,
+    config::{self, Form},
+    failure::{Failure, Outcome, Verdict},
+    init,
+    output::{Format, Out, look},
+};
+use crate::{
+    config::{Base, Engine, Host, Look},
+    platform::host::{Machine, caller},
+};
+
+/// `bunpilot init`.
+pub(crate) fn init(out: &mut Out) -> Outcome {
+    let base = here()?;
+    let path = base.env.get("PATH").map_or("", String::as_str);
+    let mut said = Vec::new();
+    init::init(&base.cwd, path, &Machine, &mut said)
+        .map_err(|error| Failure::Local(error.to_string()))?;
+    let said = String::from_utf8_lossy(&said);
+    match out.format {
+        Format::Human => said.lines().try_for_each(|line| out.ok(line)),
+        Format::Json => {
+            out.json(&json!({ "action": "init", "messages": said.lines().collect::<Vec<_>>() }))
+        }
+    }
+}
+
+/// `bunpilot config …`.
+pub(crate) fn config(command: ConfigCommand, out: &mut Out) -> Outcome {
+    match command {
+        ConfigCommand::Schema => Ok(config::print_schema(out.stdout())?),
+        ConfigCommand::Check { file, config_runtime } => {
+            check(file.as_deref(), config_runtime, out)
+        }
+    }
+}
+
+fn check(file: Option<&Path>, engine: Engine, out: &mut Out) -> Outcome {
+    let (base, host) = (here()?, Rc::new(Machine) as Rc<dyn Host>);
+    let verdict = match out.format {
+        Format::Human => {
+            config::check(file, engine, &base, &host, Form::Human, look(), out.both())?
+        }
+        Format::Json => {
+            let mut wrong = Vec::new();
+            let streams = (out.stdout(), &mut wrong as _);
+            let verdict =
+                config::check(file, engine, &base, &host, Form::Json, Look::Plain, streams)?;
+            if verdict == config::Verdict::Bad {
+                let text = String::from_utf8_lossy(&wrong).trim().to_owned();
+                return Err(Failure::config(text));
+            }
+            verdict
+        }
+    };
+    match verdict {
+        config::Verdict::Good => Ok(()),
+        config::Verdict::Bad => Err(Failure::Told(Verdict::Config)),
+    }
+}
+
+fn here() -> Result<Base, Failure> {
+    caller(None).map_err(Failure::io("find the current folder"))
+}

@@ -1,0 +1,21 @@
+//! `bunpilot restart`: workers are taken down, then up again.
+
+use super::{
+    args,
+    failure::Outcome,
+    home::Home,
+    output::Out,
+    verb::{self, Order},
+};
+use crate::control::wire::Command;
+
+/// Runs it.
+pub(crate) fn run(home: &Home, args: args::Ending, out: &mut Out) -> Outcome {
+    let force = args.force();
+    let orders = args
+        .targets
+        .targets
+        .into_iter()
+        .map(|target| Order { command: Command::Restart(target.clone(), force), target });
+    verb::run(home, orders.collect(), "restarted", out)
+}
