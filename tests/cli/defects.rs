@@ -23,6 +23,7 @@ fn declared(name: &str, script: &str, more: Value) -> Value {
     let mut app = json!({
         "name": name,
         "script": app(script),
+        "readyTimeout": 10_000,
         "killTimeout": 1000,
         "backoff": { "initial": 100, "multiplier": 1, "max": 1000 },
     });

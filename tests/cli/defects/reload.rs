@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{declared, merge};
-use crate::test::{Clients, Home, Load, Row, Tool, app, free_port, need, tool, wait_for};
+use crate::test::{Clients, Home, Load, Row, Tool, app, free_port, need, wait_for};
 
 /// Clients at once, each question over a connection of its own.
 const CLIENTS: usize = 16;
@@ -124,14 +124,12 @@ fn d34_reload_loses_nothing_uvicorn() {
 #[test]
 fn d34_reload_loses_nothing_gunicorn() {
     let gunicorn = need!(Tool::Gunicorn);
-    if let Err(reason) = tool(Tool::Uvicorn) {
-        return crate::test::skip(&reason);
-    }
     let (home, port) = (Home::new(), free_port());
     let more = json!({
         "script": gunicorn,
-        "args": ["--bind", "fd://3", "--worker-class", "asgi", "asgi:app"],
+        "args": ["--worker-class", "asgi", "asgi:app"],
         "cwd": app("asgi.py").parent(),
+        "env": { "HOME": home.root() },
         "killTimeout": 5000,
     });
     home.start([inherited("asgi.py", port, 2, more)]).succeeded();

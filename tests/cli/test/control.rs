@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::wait_for;
 
-/// Longest silence of the daemon.
+/// Longest silence of the daemon while it works on an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// One connection to the daemon.

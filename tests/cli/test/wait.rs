@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest wait for anything: far beyond what a loaded machine needs, short of forever.
-const WAIT_MAX: Duration = Duration::from_mins(1);
+/// Longest wait for anything: far beyond what a loaded machine needs, short of what a
+/// person waits for.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks again and again until `fact` has an answer; panics with `what` if it never has.
