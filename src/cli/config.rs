@@ -9,9 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::config::{
-    Base, Engine, Host, Look, Problem, Rejected, discover, load,
-    raw::RawApp,
-    schema, write_problem,
+    Base, Engine, Host, Look, Problem, Rejected, discover, load, raw::RawApp, schema, write_problem,
 };
 
 /// Whether a configuration is right.
@@ -60,7 +58,8 @@ pub fn check(
     for warning in &loaded.warnings {
         write_problem(warning, err, look)?;
     }
-    let apps: Vec<RawApp> = loaded.apps.iter().map(|spec| shown(RawApp::of(spec), caller)).collect();
+    let apps: Vec<RawApp> =
+        loaded.apps.iter().map(|spec| shown(RawApp::of(spec), caller)).collect();
     if form == Form::Human {
         let count = apps.len();
         let noun = if count == 1 { "app" } else { "apps" };

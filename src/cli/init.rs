@@ -38,7 +38,11 @@ const SCRIPTS: &[&str] = &[
 
 /// The server written where there is no script, for whatever runs it here.
 const EXAMPLES: &[Example] = &[
-    Example { name: "server.mjs", runtimes: &["bun", "node", "deno"], text: include_str!("init/server.mjs") },
+    Example {
+        name: "server.mjs",
+        runtimes: &["bun", "node", "deno"],
+        text: include_str!("init/server.mjs"),
+    },
     Example { name: "server.py", runtimes: &["python3"], text: include_str!("init/server.py") },
 ];
 
@@ -69,7 +73,11 @@ pub fn init(folder: &Path, path: &str, host: &dyn Host, out: &mut dyn Write) -> 
         None => example(folder, path, host, out)?,
     };
     let name = app_name(folder);
-    create(folder, CONFIG, &TEMPLATE.replace("my-app", &name).replace("./server.mjs", &format!("./{script}")))?;
+    create(
+        folder,
+        CONFIG,
+        &TEMPLATE.replace("my-app", &name).replace("./server.mjs", &format!("./{script}")),
+    )?;
     writeln!(out, "Created {CONFIG}: runs ./{script} as `{name}`\nStart it with `bunpilot start`")
 }
 
@@ -186,9 +194,12 @@ mod tests {
 
     #[test]
     fn names_of_folders_become_names_of_apps() {
-        for (folder, name) in
-            [("/srv/My App", "My-App"), ("/srv/.hidden", "hidden"), ("/", "my-app"), ("/all", "my-app")]
-        {
+        for (folder, name) in [
+            ("/srv/My App", "My-App"),
+            ("/srv/.hidden", "hidden"),
+            ("/", "my-app"),
+            ("/all", "my-app"),
+        ] {
             assert_eq!(app_name(Path::new(folder)), name, "{folder}");
         }
     }
