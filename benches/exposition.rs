@@ -1,7 +1,5 @@
 //! Cost of writing one scrape, of about 1,000 and 10,000 series.
 
-#![expect(missing_docs, reason = "criterion's macros write undocumented items")]
-
 use std::{hint::black_box, time::Duration};
 
 use bunpilot::{
@@ -25,7 +23,7 @@ fn view(workers: u16) -> View {
     let daemon = Daemon {
         version: "0.0.0",
         started_unix: Duration::from_millis(1_795_378_000_125),
-        uptime: Duration::from_mins(60),
+        uptime: Duration::from_hours(1),
         usage: Some(usage(0)),
         fds_max: Some(20_000),
         collector_errors: 0,
