@@ -180,6 +180,33 @@ fn d20_the_original_in_bun() {
     the_original("bun-original", bun());
 }
 
+/// A script that has done its work ends, although it spoke.
+fn speaking_keeps_nobody_alive(test: &str, runtime: Option<PathBuf>) {
+    let Some(runtime) = runtime else { return };
+    let script = "
+        import { bunpilotReady, bunpilotHeartbeat, bunpilotSend } from 'bunpilot/worker';
+        bunpilotReady();
+        bunpilotHeartbeat();
+        bunpilotSend('jobs', null);
+    ";
+    let project = Project::new(test, What::Js, "worker.mjs", script);
+    let mut worker = Worker::spawn(project.command(&runtime, "worker.mjs"));
+    worker.expect(&Message::Ready);
+    worker.expect_heartbeat();
+    worker.expect(&Message::Custom { channel: "jobs".into(), data: serde_json::Value::Null });
+    worker.expect_end(0, "");
+}
+
+#[test]
+fn speaking_keeps_nobody_alive_in_node() {
+    speaking_keeps_nobody_alive("node-done", node());
+}
+
+#[test]
+fn speaking_keeps_nobody_alive_in_bun() {
+    speaking_keeps_nobody_alive("bun-done", bun());
+}
+
 /// Without bunpilot nothing is sent, nothing is kept alive, no signal is caught.
 fn nothing_happens_elsewhere(test: &str, runtime: Option<PathBuf>) {
     let Some(runtime) = runtime else { return };

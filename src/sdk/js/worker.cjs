@@ -16,7 +16,6 @@ function send(message) {
 
 /** Tells the manager that this worker serves. */
 function bunpilotReady() {
-  listen();
   send({ type: 'ready' });
 }
 
@@ -29,6 +28,7 @@ function bunpilotSend(channel, data) {
 
 let listening = false;
 
+/** Listens from now on, which keeps the process alive: nobody calls this who only has to speak. */
 function listen() {
   if (listening || !managed || typeof process.send !== 'function') return;
   listening = true;
@@ -139,7 +139,6 @@ let heartbeatTimer;
  */
 function bunpilotHeartbeat(interval = 10_000) {
   if (!managed) return;
-  listen();
   clearInterval(heartbeatTimer);
   heartbeatTimer = setInterval(beat, interval);
   heartbeatTimer.unref();
