@@ -27,6 +27,8 @@ const PROBE_GRACE: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(crate) struct Law {
     broken: Option<String>,
+    /// When the present daemon began.
+    reborn: Moment,
     forgotten: BTreeSet<WorkerId>,
     crashes: BTreeMap<InstanceId, Crashes>,
     /// Of the last worker to be buried.
@@ -39,6 +41,11 @@ struct Crashes {
     at: VecDeque<Moment>,
     /// Those in a row without `min_uptime` online between them.
     row: u32,
+}
+
+/// Whether this word is in the note the guard keeps.
+fn says(process: &Process, word: &str) -> bool {
+    process.note.split(' ').any(|it| it == word)
 }
 
 impl Crashes {
@@ -63,6 +70,11 @@ impl Law {
     /// A user's word resets every backoff.
     pub(crate) fn forgive(&mut self, app: AppId) {
         self.crashes.retain(|id, _| id.app != app);
+    }
+
+    /// A new daemon gives everyone some time again.
+    pub(crate) fn reborn(&mut self, now: Moment) {
+        self.reborn = now;
     }
 
     /// Nobody can know what a daemon knew that had no time to write it down.
@@ -133,7 +145,7 @@ impl Law {
                 self.breach(format!("{id} is forgotten too early"));
             }
             Action::Admit(_) => self.judge_admit(id, process),
-            Action::Retire(_) if process.note.contains("why=reload") => {
+            Action::Retire(_) if process.retired.is_none() && says(process, "why=reload") => {
                 let served = processes.iter().any(|(other, it)| {
                     let serves = it.admitted || it.spec.port.is_none();
                     other.instance == id.instance && *other != id && serves
@@ -148,6 +160,9 @@ impl Law {
     }
 
     fn judge_admit(&mut self, id: WorkerId, process: &Process) {
+        if process.trusted {
+            return;
+        }
         if process.spec.health.is_some() && process.nature.reachable && !process.proved {
             self.breach(format!("{id} gets traffic and no probe ever succeeded"));
         }
@@ -215,7 +230,7 @@ impl Law {
                 Stage::Spawning | Stage::Starting => {
                     *staying.entry(id.instance).or_insert(0) += 1;
                     let patience = worker.spec.ready_timeout + Duration::from_secs(1) + SLACK;
-                    if worker.spawned.is_some_and(|at| now.since(at) > patience) {
+                    if worker.spawned.is_some_and(|at| now.since(at.max(self.reborn)) > patience) {
                         self.breach(format!("{id} is still not ready"));
                     }
                 }
@@ -230,9 +245,8 @@ impl Law {
                 None if process.tree => self.breach(format!("{id} runs and nobody knows")),
                 None => (),
                 Some(worker) => {
-                    let written = process.note.split(' ').nth(1);
-                    if written != Some(worker.stage.word()) && !process.told.gone {
-                        self.breach(format!("{id} is {:?}, noted {written:?}", worker.stage));
+                    if !says(process, worker.stage.word()) && !process.told.gone {
+                        self.breach(format!("{id} is {:?}: {}", worker.stage, process.note));
                     }
                 }
             }

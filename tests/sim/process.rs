@@ -151,6 +151,8 @@ pub(crate) struct Process {
     /// Whether a probe of it ever succeeded.
     pub(crate) proved: bool,
     pub(crate) probed: Option<Moment>,
+    /// Whether an earlier daemon judged it ready.
+    pub(crate) trusted: bool,
     pub(crate) admitted: bool,
     pub(crate) retired: Option<Moment>,
     /// When it was first asked to exit, by a signal or a message.
@@ -192,6 +194,7 @@ impl Process {
             monitored: false,
             proved: false,
             probed: None,
+            trusted: false,
             admitted: false,
             retired: None,
             asked: None,

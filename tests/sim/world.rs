@@ -93,6 +93,7 @@ impl SimWorld {
         self.coming.retain(|_, it| matches!(it, Coming::Fact(..)));
         self.words.clear();
         let now = self.now;
+        self.law.reborn(now);
         for process in self.processes.values_mut() {
             // The new daemon starts its clocks anew.
             process.asked = process.asked.map(|_| now);
@@ -414,7 +415,12 @@ impl World for SimWorld {
             }
             Action::Probe(id) => self.probe(id),
             Action::Channel(id, line) => self.shutdown_message(id, &line),
-            Action::Adopt(_) => (),
+            Action::Adopt(launch) => {
+                if let Some(process) = self.processes.get_mut(&launch.worker) {
+                    process.spec = launch.spec;
+                    process.trusted = process.note.starts_with("1 online");
+                }
+            }
             Action::Sample(_)
             | Action::Reply(..)
             | Action::Hangup(_)
