@@ -144,13 +144,13 @@ impl Law {
             Action::Forget(_) if !process.told.gone => {
                 self.breach(format!("{id} is forgotten too early"));
             }
-            Action::Admit(_) => self.judge_admit(id, process),
+            Action::Admit(_) => self.judge_admit(now, id, process),
             Action::Retire(_) if process.retired.is_none() && says(process, "why=reload") => {
                 let served = processes.iter().any(|(other, it)| {
                     let serves = it.admitted || it.spec.port.is_none();
                     other.instance == id.instance && *other != id && serves
                 });
-                if !served && !process.told.exited {
+                if !served && process.told.exited.is_none() {
                     self.breach(format!("{id} is retired and nobody serves in its place"));
                 }
             }
@@ -159,7 +159,7 @@ impl Law {
         }
     }
 
-    fn judge_admit(&mut self, id: WorkerId, process: &Process) {
+    fn judge_admit(&mut self, now: Moment, id: WorkerId, process: &Process) {
         if process.trusted {
             return;
         }
@@ -169,14 +169,14 @@ impl Law {
         if !process.listening && !process.nature.calls {
             self.breach(format!("{id} gets traffic and is not listening"));
         }
-        if process.told.exited {
+        if process.told.exited.is_some_and(|at| at < now) {
             self.breach(format!("{id} gets traffic and is dead"));
         }
     }
 
     fn judge_probe(&mut self, now: Moment, id: WorkerId, process: &Process) {
         let least = Duration::from_millis(50);
-        if process.told.exited {
+        if process.told.exited.is_some_and(|at| at < now) {
             self.breach(format!("{id} is probed and dead"));
         }
         if process.probed.is_some_and(|at| now.since(at) < least) {
@@ -267,7 +267,7 @@ impl Law {
         if undecided && over(process.retired, kill + SLACK) {
             self.breach(format!("{id} drains for ever"));
         }
-        let exited = process.told.exited && matches!(process.leader, Life::Ended(_));
+        let exited = process.told.exited.is_some() && matches!(process.leader, Life::Ended(_));
         if exited && undecided && process.retired.is_none() {
             self.breach(format!("{id} left descendants, and nobody cares"));
         }

@@ -171,7 +171,7 @@ pub(crate) enum Life {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) born: bool,
-    pub(crate) exited: bool,
+    pub(crate) exited: Option<Moment>,
     pub(crate) gone: bool,
 }
 
@@ -215,6 +215,9 @@ impl Process {
 
     /// Whether the daemon has sent it away, or knows that it is on its way.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.retired.is_some() || self.asked.is_some() || self.killed > 0 || self.told.exited
+        self.retired.is_some()
+            || self.asked.is_some()
+            || self.killed > 0
+            || self.told.exited.is_some()
     }
 }

@@ -106,10 +106,12 @@ impl SimWorld {
 
     /// What the guard tells a new daemon about the workers of one app.
     pub(crate) fn survivors(&mut self, app: AppId) -> Vec<Survivor> {
+        let now = self.now;
         let mine = self.processes.iter_mut().filter(|(id, _)| id.instance.app == app);
         mine.map(|(id, process)| {
             process.told.born = true;
-            process.told.exited = !matches!(process.leader, Life::Alive);
+            let ended = !matches!(process.leader, Life::Alive);
+            process.told.exited = ended.then_some(now);
             process.told.gone = !process.tree;
             Survivor {
                 worker: *id,
@@ -364,7 +366,7 @@ impl SimWorld {
             }
             Event::Exited(id, _) => {
                 let process = self.processes.get_mut(id).unwrap();
-                process.told.exited = true;
+                process.told.exited = Some(self.now);
                 process.admitted = false;
             }
             Event::Gone(id) => self.processes.get_mut(id).unwrap().told.gone = true,
