@@ -1,4 +1,18 @@
-//! The only place with `unsafe`: one call per block, safe types around it.
+//! The only unsafe code of the house: one small wrapper per system call that no safe crate offers.
+//!
+//! Decides nothing: each wrapper takes borrowed descriptors, returns owned ones and turns `errno`
+//! into [`std::io::Error`]. What the calls are for is their callers' business.
 
+mod clock;
+mod descriptor;
+mod pidfd;
 #[cfg(target_os = "linux")]
 pub mod ring;
+mod signal;
+mod spawn;
+
+pub use clock::{monotonic_now, process_cpu};
+pub use descriptor::take_inherited;
+pub use pidfd::pidfd_exit_status;
+pub use signal::{block_signals, kill, pidfd_signal, read_signal};
+pub use spawn::{Parent, Plan, SpawnError, Step, spawn};

@@ -1,0 +1,410 @@
+//! What daemon and guard say to each other, and its bytes.
+//!
+//! Quiet. Decides the format of one frame's body; [`super::link`] and the guard's own side move
+//! the frames and the descriptors that go with them.
+
+mod codec;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+pub use codec::WireError;
+use codec::{Reader, Writer};
+
+use crate::{
+    domain::{Exit, Moment, Pid, Signal, User},
+    world::Reach,
+};
+
+/// From the daemon to the guard.
+///
+/// Orders are carried out in the order they came. Those about an unknown label do nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Tell everything. A daemon's first order: before it the guard sends nothing, and by giving
+    /// it the daemon says that it can take signals now. Answered by one [`Notice::Worker`] per
+    /// worker, one [`Notice::Held`] per held descriptor, then [`Notice::InventoryEnd`].
+    Inventory,
+    /// Start a worker. Answered by [`Notice::Worker`] or [`Notice::SpawnFailed`].
+    Spawn(Box<Spawn>),
+    /// Watch over a worker another guard started. Its descriptors come with it, one per role.
+    /// Answered like [`Order::Spawn`].
+    Adopt(Life, Vec<Role>),
+    /// Send a signal.
+    Signal {
+        /// To whom.
+        label: String,
+        /// Which.
+        signal: Signal,
+        /// How far.
+        reach: Reach,
+    },
+    /// Replace a worker's note.
+    Note {
+        /// Whose.
+        label: String,
+        /// What the next daemon must know.
+        note: String,
+    },
+    /// Drop a worker that is gone, and every descriptor held for it.
+    Forget {
+        /// Which.
+        label: String,
+    },
+    /// Keep the descriptor that comes with this order, beyond the daemon's life. Replaces the
+    /// one kept under the same key.
+    Hold {
+        /// What to keep it as.
+        key: String,
+    },
+    /// Close a held descriptor.
+    Release {
+        /// Which.
+        key: String,
+    },
+    /// The daemon is about to end for good, and so shall the guard once it has.
+    Exit,
+}
+
+/// What to start, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// Its name; opaque to the guard, never used twice.
+    pub label: String,
+    /// First content of its note.
+    pub note: String,
+    /// The program and its arguments. A program without `/` is looked for on `PATH` of `env`.
+    pub argv: Vec<OsString>,
+    /// The whole environment, before the guard adds what belongs to the descriptors.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// Whom to run as; `None`: as the guard.
+    pub user: Option<User>,
+    /// Resource limits: name as in `prlimit(1)` and soft = hard value; `None` is unlimited.
+    pub limits: Vec<(String, Option<u64>)>,
+    /// Keys of held descriptors it inherits as 3, 4, … (`sd_listen_fds(3)`).
+    pub listen: Vec<String>,
+    /// Whether it gets a message channel.
+    pub channel: Channel,
+    /// Where to bind its `NOTIFY_SOCKET`, if it gets one. The folder exists.
+    pub notify: Option<PathBuf>,
+    /// Size of the pipes its output goes through.
+    pub pipe_bytes: u32,
+}
+
+/// Whether a worker gets a message channel (`NODE_CHANNEL_FD`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A socket, JSON framing.
+    Json,
+    /// None.
+    Off,
+}
+
+/// A worker as the guard knows it; enough for another guard to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its name.
+    pub label: String,
+    /// The daemon's note.
+    pub note: String,
+    /// Its process.
+    pub pid: Pid,
+    /// When the kernel says that process started, in clock ticks since boot: field 22 of
+    /// `proc_pid_stat(5)`. Together with `pid` it names one process for ever.
+    pub started_ticks: u64,
+    /// When it was spawned.
+    pub spawned: Moment,
+    /// How it ended, if it did.
+    pub exit: Option<Exit>,
+    /// Whether no process of it is left.
+    pub gone: bool,
+}
+
+/// What a descriptor that comes with a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Read end of its standard output; does not block.
+    Out,
+    /// Read end of its standard error; does not block.
+    Err,
+    /// The daemon's end of its message channel; does not block.
+    Channel,
+    /// The bound datagram socket of its `NOTIFY_SOCKET`; does not block, reports credentials.
+    Notify,
+}
+
+/// How the guard knows which processes belong to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Each worker has its own cgroup (version 2): exact.
+    Cgroup,
+    /// Session, process group, parentage and a mark in the environment: a process escapes only
+    /// if it starts a session of its own, outlives its parent and clears its environment.
+    Session,
+}
+
+/// From the guard to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A worker exists. Its descriptors come with it, one per role.
+    Worker(Life, Vec<Role>),
+    /// A worker never came to be.
+    SpawnFailed {
+        /// Which.
+        label: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// A worker's process ended; its descendants may live on.
+    Exited {
+        /// Which.
+        label: String,
+        /// How.
+        exit: Exit,
+    },
+    /// No process of a worker is left. Comes once, after [`Notice::Exited`].
+    Gone {
+        /// Which.
+        label: String,
+    },
+    /// A held descriptor; a copy of it comes with this notice.
+    Held {
+        /// Under which key.
+        key: String,
+    },
+    /// The answer to [`Order::Inventory`] is complete.
+    InventoryEnd {
+        /// How the guard tells whose process is whose.
+        rung: Rung,
+        /// Soft limit of open files that workers get, as it was before the guard raised its own.
+        nofile_soft: Option<u64>,
+    },
+}
+
+impl Order {
+    /// The order's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Inventory => to.u8(0),
+            Self::Spawn(spawn) => {
+                to.u8(1);
+                write_spawn(&mut to, spawn);
+            }
+            Self::Adopt(life, roles) => {
+                to.u8(2);
+                write_worker(&mut to, life, roles);
+            }
+            Self::Signal { label, signal, reach } => {
+                to.u8(3);
+                to.text(label);
+                to.i32(signal.0);
+                to.u8(match reach {
+                    Reach::Leader => 0,
+                    Reach::Tree => 1,
+                });
+            }
+            Self::Note { label, note } => {
+                to.u8(4);
+                to.text(label);
+                to.text(note);
+            }
+            Self::Forget { label } => tagged(&mut to, 5, label),
+            Self::Hold { key } => tagged(&mut to, 6, key),
+            Self::Release { key } => tagged(&mut to, 7, key),
+            Self::Exit => to.u8(8),
+        }
+        to.0
+    }
+
+    /// Reads what [`Order::encode`] wrote.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let mut from = Reader(body);
+        let order = match from.u8()? {
+            0 => Self::Inventory,
+            1 => Self::Spawn(Box::new(read_spawn(&mut from)?)),
+            2 => Self::Adopt(read_life(&mut from)?, from.list(read_role)?),
+            3 => Self::Signal {
+                label: from.text()?,
+                signal: Signal(from.i32()?),
+                reach: if from.flag()? { Reach::Tree } else { Reach::Leader },
+            },
+            4 => Self::Note { label: from.text()?, note: from.text()? },
+            5 => Self::Forget { label: from.text()? },
+            6 => Self::Hold { key: from.text()? },
+            7 => Self::Release { key: from.text()? },
+            8 => Self::Exit,
+            tag => return Err(WireError::Tag(tag)),
+        };
+        from.end()?;
+        Ok(order)
+    }
+}
+
+impl Notice {
+    /// The notice's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Worker(life, roles) => {
+                to.u8(0);
+                write_worker(&mut to, life, roles);
+            }
+            Self::SpawnFailed { label, reason } => {
+                tagged(&mut to, 1, label);
+                to.text(reason);
+            }
+            Self::Exited { label, exit } => {
+                tagged(&mut to, 2, label);
+                write_exit(&mut to, *exit);
+            }
+            Self::Gone { label } => tagged(&mut to, 3, label),
+            Self::Held { key } => tagged(&mut to, 4, key),
+            Self::InventoryEnd { rung, nofile_soft } => {
+                to.u8(5);
+                to.u8(match rung {
+                    Rung::Cgroup => 0,
+                    Rung::Session => 1,
+                });
+                to.option(*nofile_soft, Writer::u64);
+            }
+        }
+        to.0
+    }
+
+    /// Reads what [`Notice::encode`] wrote.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let mut from = Reader(body);
+        let notice = match from.u8()? {
+            0 => Self::Worker(read_life(&mut from)?, from.list(read_role)?),
+            1 => Self::SpawnFailed { label: from.text()?, reason: from.text()? },
+            2 => Self::Exited { label: from.text()?, exit: read_exit(&mut from)? },
+            3 => Self::Gone { label: from.text()? },
+            4 => Self::Held { key: from.text()? },
+            5 => Self::InventoryEnd {
+                rung: if from.flag()? { Rung::Session } else { Rung::Cgroup },
+                nofile_soft: from.option(Reader::u64)?,
+            },
+            tag => return Err(WireError::Tag(tag)),
+        };
+        from.end()?;
+        Ok(notice)
+    }
+}
+
+fn tagged(to: &mut Writer, tag: u8, text: &str) {
+    to.u8(tag);
+    to.text(text);
+}
+
+fn write_spawn(to: &mut Writer, spawn: &Spawn) {
+    to.text(&spawn.label);
+    to.text(&spawn.note);
+    to.list(&spawn.argv, |to, argument| to.os(argument));
+    to.list(&spawn.env, |to, (name, value)| {
+        to.os(name);
+        to.os(value);
+    });
+    to.path(&spawn.cwd);
+    to.option(spawn.user, |to, user| {
+        to.u32(user.uid);
+        to.u32(user.gid);
+    });
+    to.list(&spawn.limits, |to, (name, value)| {
+        to.text(name);
+        to.option(*value, Writer::u64);
+    });
+    to.list(&spawn.listen, |to, key| to.text(key));
+    to.u8(match spawn.channel {
+        Channel::Off => 0,
+        Channel::Json => 1,
+    });
+    to.option(spawn.notify.as_deref(), Writer::path);
+    to.u32(spawn.pipe_bytes);
+}
+
+fn read_spawn(from: &mut Reader<'_>) -> Result<Spawn, WireError> {
+    Ok(Spawn {
+        label: from.text()?,
+        note: from.text()?,
+        argv: from.list(Reader::os)?,
+        env: from.list(|from| Ok((from.os()?, from.os()?)))?,
+        cwd: from.path()?,
+        user: from.option(|from| Ok(User { uid: from.u32()?, gid: from.u32()? }))?,
+        limits: from.list(|from| Ok((from.text()?, from.option(Reader::u64)?)))?,
+        listen: from.list(Reader::text)?,
+        channel: if from.flag()? { Channel::Json } else { Channel::Off },
+        notify: from.option(Reader::path)?,
+        pipe_bytes: from.u32()?,
+    })
+}
+
+fn write_worker(to: &mut Writer, life: &Life, roles: &[Role]) {
+    to.text(&life.label);
+    to.text(&life.note);
+    to.i32(life.pid.0);
+    to.u64(life.started_ticks);
+    let nanos = life.spawned.since_boot().as_nanos();
+    to.u64(u64::try_from(nanos).unwrap_or(u64::MAX));
+    to.option(life.exit, write_exit);
+    to.u8(u8::from(life.gone));
+    to.list(roles, |to, role| {
+        to.u8(match role {
+            Role::Out => 0,
+            Role::Err => 1,
+            Role::Channel => 2,
+            Role::Notify => 3,
+        });
+    });
+}
+
+fn read_life(from: &mut Reader<'_>) -> Result<Life, WireError> {
+    Ok(Life {
+        label: from.text()?,
+        note: from.text()?,
+        pid: Pid(from.i32()?),
+        started_ticks: from.u64()?,
+        spawned: Moment::from_boot(Duration::from_nanos(from.u64()?)),
+        exit: from.option(read_exit)?,
+        gone: from.flag()?,
+    })
+}
+
+fn read_role(from: &mut Reader<'_>) -> Result<Role, WireError> {
+    match from.u8()? {
+        0 => Ok(Role::Out),
+        1 => Ok(Role::Err),
+        2 => Ok(Role::Channel),
+        3 => Ok(Role::Notify),
+        tag => Err(WireError::Tag(tag)),
+    }
+}
+
+fn write_exit(to: &mut Writer, exit: Exit) {
+    match exit {
+        Exit::Code(code) => {
+            to.u8(0);
+            to.i32(code);
+        }
+        Exit::Signal(signal) => {
+            to.u8(1);
+            to.i32(signal);
+        }
+        Exit::Unknown => to.u8(2),
+    }
+}
+
+fn read_exit(from: &mut Reader<'_>) -> Result<Exit, WireError> {
+    match from.u8()? {
+        0 => Ok(Exit::Code(from.i32()?)),
+        1 => Ok(Exit::Signal(from.i32()?)),
+        2 => Ok(Exit::Unknown),
+        tag => Err(WireError::Tag(tag)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
