@@ -41,7 +41,10 @@ pub enum Action {
     /// Write to the worker's channel: one whole line of JSON, newline included.
     Channel(WorkerId, Vec<u8>),
     /// Measure these workers. Answered by one [`Event::Sampled`].
-    Sample(Vec<WorkerId>),
+    Sample(Vec<WorkerId>, Depth),
+    /// Read the last lines of an app's log files for a client, for its request of this id.
+    /// Answered by [`Event::Tailed`].
+    Tail(ClientId, String, Arc<AppSpec>, u32),
     /// Write to a control client.
     Reply(ClientId, Vec<u8>),
     /// Close a control client once everything is written.
@@ -72,6 +75,16 @@ pub struct Launch {
     pub lane: Lane,
     /// First content of [`Action::Note`].
     pub note: String,
+}
+
+/// How much of a worker is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// CPU time of the processes already known: a microsecond for each. The rest of the
+    /// [`Usage`] repeats what was last seen.
+    Cpu,
+    /// Everything, and which processes there are.
+    Full,
 }
 
 /// How far a signal reaches.
@@ -108,8 +121,10 @@ pub enum Event {
     ChannelClosed(WorkerId),
     /// One datagram from the worker's `NOTIFY_SOCKET`. The bytes follow `sd_notify(3)`.
     Notify(WorkerId, Vec<u8>),
-    /// The measurements asked for; workers that ended meanwhile are missing.
-    Sampled(Vec<(WorkerId, Usage)>),
+    /// The measurements asked for, and the daemon's own; workers that ended meanwhile are missing.
+    Sampled(Vec<(WorkerId, Usage)>, Usage),
+    /// The lines asked for, oldest first.
+    Tailed(ClientId, String, Vec<String>),
     /// Bytes from a control client, as they came. The first ones introduce the client.
     Client(ClientId, Vec<u8>),
     /// The control client closed its writing side or is broken.
@@ -151,6 +166,17 @@ pub enum Dialect {
     Text,
     /// `application/openmetrics-text; version=1.0.0`.
     OpenMetrics,
+}
+
+impl Dialect {
+    /// The media type it is sent as.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
 }
 
 /// The answer to a [`Question`].

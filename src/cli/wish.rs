@@ -63,6 +63,7 @@ impl Wish {
             | Command::Status(_)
             | Command::Metrics(_)
             | Command::Exposition
+            | Command::Resurrect
             | Command::Logs { .. }
             | Command::Dump => (Target::All, Goal::Untraceable),
         };

@@ -1,6 +1,6 @@
 //! Runs a JavaScript or TypeScript configuration in process, and gives back what it exports.
 //!
-//! A small engine (QuickJS) behind the door of [`Host`]: it reads files and prints, nothing else.
+//! A small engine (`QuickJS`) behind the door of [`Host`]: it reads files and prints, nothing else.
 //! Bounded in time and memory. Decides nothing about the value.
 
 mod compile;
@@ -61,7 +61,11 @@ struct Studio {
 /// # Errors
 ///
 /// What the engine, the parser or the limits have to say, at its place in the file.
-pub(super) fn evaluate(file: &Path, base: &Base, host: &Rc<dyn Host>) -> Result<serde_json::Value, Problem> {
+pub(super) fn evaluate(
+    file: &Path,
+    base: &Base,
+    host: &Rc<dyn Host>,
+) -> Result<serde_json::Value, Problem> {
     let studio = Rc::new(Studio {
         host: Rc::clone(host),
         origins: RefCell::default(),
@@ -70,7 +74,8 @@ pub(super) fn evaluate(file: &Path, base: &Base, host: &Rc<dyn Host>) -> Result<
         late: Cell::new(false),
     });
     let text = studio.run(file, base)?;
-    serde_json::from_str(&text).map_err(|error| Problem::new(format!("cannot read its JSON: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Problem::new(format!("cannot read its JSON: {error}")))
 }
 
 fn engine(error: &rquickjs::Error) -> Problem {
@@ -208,48 +213,52 @@ impl Studio {
         if let Some(problem) = self.problem.take() {
             return problem;
         }
-        let (message, stack) = match error {
-            CaughtError::Exception(exception) => {
-                let name: String = exception.get("name").unwrap_or_default();
-                let message = exception.message().unwrap_or_default();
-                (format!("{name}: {message}"), exception.stack().unwrap_or_default())
-            }
+        let file = file.display();
+        let said = |text| Problem::new(format!("`{file}` {text}")).help(OTHER_RUNTIME);
+        if self.late.get() {
+            // The engine drops the exception that ends it, and with it the place.
+            return said(format!("did not finish within {} s", TIME_MAX.as_secs()));
+        }
+        match error {
+            CaughtError::Exception(exception) => self.explain_exception(&exception),
             CaughtError::Value(value) => {
                 let text = value.as_string().and_then(|text| text.to_string().ok());
-                let text = text.map_or_else(|| format!("{:?}", value.type_name()), |text| format!("`{text}`"));
-                (format!("the configuration threw {text}"), String::new())
+                said(format!("threw `{}`", text.as_deref().unwrap_or(value.type_name())))
             }
             CaughtError::Error(rquickjs::Error::WouldBlock) => {
-                ("the configuration waits for something that never happens".to_owned(), String::new())
+                said("waits for something that never happens".to_owned())
             }
-            CaughtError::Error(error) => return engine(&error),
-        };
-        let problem = if self.late.get() {
-            let seconds = TIME_MAX.as_secs();
-            Problem::new(format!("the configuration did not finish within {seconds} s"))
-        } else if message.contains("out of memory") {
-            Problem::new("the configuration needs more than 64 MiB of memory")
-        } else {
-            Problem::new(message.trim_start_matches("Error: "))
-        };
-        self.place_of(file, &stack, problem).help(OTHER_RUNTIME)
+            CaughtError::Error(error) => engine(&error),
+        }
     }
 
-    /// Underlines the innermost place of `stack` that lies in a file of the user, or else names
-    /// `file`.
-    fn place_of(&self, file: &Path, stack: &str, problem: Problem) -> Problem {
+    fn explain_exception(&self, exception: &Exception<'_>) -> Problem {
+        let name: String = exception.get("name").unwrap_or_default();
+        let message = exception.message().unwrap_or_default();
+        let problem = match (&*name, &*message) {
+            // The file's own words.
+            ("Error", message) => Problem::new(message),
+            (_, "out of memory") => {
+                let most = MEMORY_MAX_BYTES >> 20;
+                Problem::new(format!("the configuration needs more than {most} MiB of memory"))
+                    .help(OTHER_RUNTIME)
+            }
+            (name, message) => Problem::new(format!("{name}: {message}")).help(OTHER_RUNTIME),
+        };
+        self.place_of(&exception.stack().unwrap_or_default(), problem)
+    }
+
+    /// Underlines the innermost place of `stack` that lies in a file of the user.
+    fn place_of(&self, stack: &str, problem: Problem) -> Problem {
         let origins = self.origins.borrow();
         for frame in stack.lines() {
             let Some((name, line, column)) = frame_place(frame) else { continue };
             let Some(origin) = origins.get(name) else { continue };
             if let Some(offset) = origin.offset(line, column) {
-                return problem.at(&origin.source, origin.source.word(offset));
+                return problem.at(&origin.source, origin.source.culprit(offset));
             }
         }
-        match origins.get(&*file.to_string_lossy()) {
-            Some(origin) => problem.at(&origin.source, 0..0),
-            None => problem,
-        }
+        problem
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::{fmt, io, ops::Range, path::Path, sync::Arc};
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
+    MietteSpanContents, SourceCode, SourceSpan, SpanContents,
+};
 
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +98,39 @@ impl Source {
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         offset..offset + end.max(1).min(rest.len())
     }
+
+    /// What threw at `offset`: the whole `throw`, of which engines name any part, or a word.
+    pub(super) fn culprit(&self, offset: usize) -> Range<usize> {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        match self.text.get(line..offset).and_then(|text| text.rfind("throw ")) {
+            Some(throw) => {
+                let rest = self.text.get(line + throw..).unwrap_or_default();
+                let length = rest.lines().next().unwrap_or_default().trim_end().len();
+                line + throw..line + throw + length
+            }
+            None => self.word(offset),
+        }
+    }
+}
+
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        lines_before: usize,
+        lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let read = self.text.read_span(span, lines_before, lines_after)?;
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.to_string(),
+            read.data(),
+            *read.span(),
+            read.line(),
+            read.column(),
+            read.line_count(),
+        )))
+    }
 }
 
 /// Something wrong in a file, ready to be shown.
@@ -102,15 +138,21 @@ impl Source {
 pub struct Problem {
     message: String,
     help: Option<String>,
-    source: Option<NamedSource<Arc<str>>>,
-    label: Option<LabeledSpan>,
+    place: Option<(Source, Range<usize>)>,
 }
 
 impl Problem {
     /// Says that something is wrong, as yet nowhere.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, source: None, label: None }
+        Self { message: message.into(), help: None, place: None }
+    }
+
+    /// Says that a text cannot be parsed, in a parser's words.
+    pub(super) fn syntax(words: &str) -> Self {
+        let mut rest = words.trim().chars();
+        let first = rest.next().map(|first| first.to_lowercase().to_string());
+        Self::new(format!("cannot parse this: {}{}", first.unwrap_or_default(), rest.as_str()))
     }
 
     /// Adds what to do.
@@ -126,9 +168,13 @@ impl Problem {
     pub fn at(mut self, source: &Source, span: Range<usize>) -> Self {
         let text = source.text.get(span.clone()).unwrap_or_default();
         let length = text.lines().next().unwrap_or_default().trim_end().len();
-        self.label = Some(LabeledSpan::underline(span.start..span.start + length));
-        self.source = Some(NamedSource::new(&source.name, Arc::clone(&source.text)));
+        self.place = Some((source.clone(), span.start..span.start + length));
         self
+    }
+
+    /// Where its picture begins, for sorting.
+    pub(super) fn start(&self) -> usize {
+        self.place.as_ref().map_or(0, |(_, span)| span.start)
     }
 
     /// The message without its picture.
@@ -140,7 +186,7 @@ impl Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        Self { message: fault.message, help: fault.help, source: None, label: None }
+        Self { message: fault.message, help: fault.help, place: None }
     }
 }
 
@@ -154,15 +200,18 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        let help = self.help.as_ref()?;
+        Some(Box::new(help))
     }
 
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn miette::SourceCode)
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        let (source, _) = self.place.as_ref()?;
+        Some(source)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(self.label.iter().cloned()))
+        let (_, span) = self.place.as_ref()?;
+        Some(Box::new(std::iter::once(LabeledSpan::underline(span.clone()))))
     }
 }
 
@@ -210,7 +259,13 @@ impl Rejected {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut dyn io::Write, look: Look) -> io::Result<()> {
-        self.problems.iter().try_for_each(|problem| write_problem(problem, out, look))
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            write_problem(problem, out, look)?;
+        }
+        Ok(())
     }
 }
 

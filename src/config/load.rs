@@ -57,7 +57,9 @@ impl FromStr for Engine {
             "builtin" => Ok(Self::BuiltIn),
             "bun" => Ok(Self::Bun),
             "node" => Ok(Self::Node),
-            _ => Err(format!("`{text}` cannot evaluate configurations; use `builtin`, `bun` or `node`")),
+            _ => Err(format!(
+                "`{text}` cannot evaluate configurations; use `builtin`, `bun` or `node`"
+            )),
         }
     }
 }
@@ -154,7 +156,9 @@ pub fn load(
         }
         let node = places.node(&file, &source);
         let picture = Picture { source: &source, node, moves: &shaped.moves };
-        faults.into_iter().map(|fault| picture.of(fault)).collect()
+        let mut problems: Vec<_> = faults.into_iter().map(|fault| picture.of(fault)).collect();
+        problems.sort_by_key(Problem::start);
+        problems
     };
     match resolved {
         Ok(apps) if shaped.faults.is_empty() => Ok(Loaded {
@@ -183,7 +187,9 @@ fn is_ecosystem(file: &Path) -> bool {
 
 /// Whether `fault` is only there because an earlier one took its value away.
 fn follows(fault: &Fault, earlier: &[Fault]) -> bool {
-    earlier.iter().any(|cause| cause.path.starts_with(&fault.path))
+    let related =
+        |cause: &Fault| cause.path.starts_with(&fault.path) || fault.path.starts_with(&cause.path);
+    earlier.iter().any(related)
 }
 
 /// Where the places of a value come from; most files are right, and never need them.
@@ -236,7 +242,7 @@ pub(super) fn json(source: &Source) -> Result<Value, Problem> {
         let words = error.to_string();
         let words = words.split(" at line ").next().unwrap_or_default();
         let start = source.offset(error.line().saturating_sub(1), error.column().saturating_sub(1));
-        Problem::new(format!("cannot parse this: {words}")).at(source, source.word(start))
+        Problem::syntax(words).at(source, source.word(start))
     })
 }
 

@@ -59,7 +59,8 @@ const IGNORED: &[&str] = &[
 ];
 
 /// Keys of [`IGNORED`] that bunpilot fulfils anyway, so that no warning is due.
-const FULFILLED: &[&str] = &["combine_logs", "exec_mode", "merge_logs", "treekill", "vizion", "wait_ready"];
+const FULFILLED: &[&str] =
+    &["combine_logs", "exec_mode", "merge_logs", "treekill", "vizion", "wait_ready"];
 
 /// Puts one app into our words.
 pub(super) fn translate(

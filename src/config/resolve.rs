@@ -71,8 +71,22 @@ const PRIVATE: &[&str] = &[
 
 /// Resource limits, as `prlimit(1)` calls them.
 const LIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
-    "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Makes a spec of one app.
@@ -192,14 +206,16 @@ fn duplicates(apps: &[RawApp]) -> Vec<Fault> {
 /// A fault if the chosen profile means nothing to any app.
 fn unknown_profile(apps: &[RawApp], base: &Base) -> Option<Fault> {
     let profile = base.profile.as_ref()?;
-    let known: Vec<_> = apps.iter().flat_map(|app| app.envs.iter().flat_map(BTreeMap::keys)).collect();
+    let known: Vec<_> =
+        apps.iter().flat_map(|app| app.envs.iter().flat_map(BTreeMap::keys)).collect();
     if known.contains(&profile) {
         return None;
     }
     let help = if known.is_empty() {
         format!("add `envs: {{ {profile}: {{ … }} }}` to an app")
     } else {
-        let names: std::collections::BTreeSet<_> = known.iter().map(|name| format!("`{name}`")).collect();
+        let names: std::collections::BTreeSet<_> =
+            known.iter().map(|name| format!("`{name}`")).collect();
         format!("there is {}", Vec::from_iter(names).join(", "))
     };
     Some(Fault::new(&["apps"], format!("no app has a profile `{profile}`")).help(help))
@@ -279,13 +295,15 @@ impl Desk<'_> {
 
     fn name(&mut self, raw: Option<&str>) -> Option<AppName> {
         let Some(text) = raw else {
-            self.faults.push(Fault::new(&["name"], "the app has no `name`").help("e.g. `name: 'api'`"));
+            self.faults
+                .push(Fault::new(&["name"], "the app has no `name`").help("e.g. `name: 'api'`"));
             return None;
         };
-        text.parse().map_err(|error: crate::domain::AppNameError| {
-            self.fault(&["name"], format!("{error}; `{text}` does not do"));
-        })
-        .ok()
+        text.parse()
+            .map_err(|error: crate::domain::AppNameError| {
+                self.fault(&["name"], format!("{error}; `{text}` does not do"));
+            })
+            .ok()
     }
 
     fn cwd(&mut self, raw: Option<&str>) -> PathBuf {
@@ -386,7 +404,8 @@ impl Desk<'_> {
         let mut limits = BTreeMap::new();
         for (name, limit) in raw.into_iter().flatten() {
             if !LIMITS.contains(&name.as_str()) {
-                let mut fault = Fault::new(&["limits", name], format!("there is no limit `{name}`"));
+                let mut fault =
+                    Fault::new(&["limits", name], format!("there is no limit `{name}`"));
                 fault.aim = Aim::Key;
                 self.faults.push(fault.help(format!("there is {}", LIMITS.join(", "))));
             }
@@ -438,8 +457,7 @@ impl Desk<'_> {
         let max_restarts = self.number(settings::MAX_RESTARTS, raw.max_restarts.map(|v| v.0));
         Restart {
             max_restarts: narrow32(max_restarts),
-            window: self
-                .millis(settings::MAX_RESTART_WINDOW, raw.max_restart_window.map(|v| v.0)),
+            window: self.millis(settings::MAX_RESTART_WINDOW, raw.max_restart_window.map(|v| v.0)),
             initial,
             growth_percent: self.growth(backoff.multiplier),
             max,
@@ -536,8 +554,11 @@ impl Desk<'_> {
         let batch_size = self.number(settings::BATCH_SIZE, rolling.batch_size.map(|v| v.0));
         if strategy == Strategy::Inherit && port.is_none() && raw.enabled != Some(false) {
             self.faults.push(
-                Fault::new(&["clustering", "strategy"], "strategy `inherit` needs a `port` to open")
-                    .help("set `port`, or `clustering.enabled: false`"),
+                Fault::new(
+                    &["clustering", "strategy"],
+                    "strategy `inherit` needs a `port` to open",
+                )
+                .help("set `port`, or `clustering.enabled: false`"),
             );
         }
         let shared = instances.get() > 1 || strategy == Strategy::Inherit;

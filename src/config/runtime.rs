@@ -23,7 +23,9 @@ pub(super) fn evaluate(
 ) -> Result<Value, Problem> {
     let path = caller.env.get("PATH").map_or("", String::as_str);
     let Some(found) = host.find_program(program, path) else {
-        return Err(Problem::new(format!("`--config-runtime {program}` needs `{program}`, which is not installed")));
+        return Err(Problem::new(format!(
+            "`--config-runtime {program}` needs `{program}`, which is not installed"
+        )));
     };
     let mut argv = vec![found.to_string_lossy().into_owned()];
     if program == "node" {

@@ -73,8 +73,7 @@ pub const BACKOFF_INITIAL: Setting =
 pub const BACKOFF_MULTIPLIER: Setting =
     setting(&["backoff", "multiplier"], Percent, 200, 100, 1_000);
 /// Longest delay after a crash.
-pub const BACKOFF_MAX: Setting =
-    setting(&["backoff", "max"], Millis, 30_000, 1_000, 10 * MINUTE);
+pub const BACKOFF_MAX: Setting = setting(&["backoff", "max"], Millis, 30_000, 1_000, 10 * MINUTE);
 /// Time between two probes.
 pub const HEALTH_INTERVAL: Setting =
     setting(&["healthCheck", "interval"], Millis, 30_000, 1_000, 10 * MINUTE);
@@ -85,8 +84,7 @@ pub const HEALTH_TIMEOUT: Setting =
 pub const UNHEALTHY_THRESHOLD: Setting =
     setting(&["healthCheck", "unhealthyThreshold"], Count, 3, 1, 100);
 /// Size at which a log file is rotated.
-pub const LOG_MAX_SIZE: Setting =
-    setting(&["logs", "maxSize"], Bytes, 10 * MIB, 1024, 1024 * MIB);
+pub const LOG_MAX_SIZE: Setting = setting(&["logs", "maxSize"], Bytes, 10 * MIB, 1024, 1024 * MIB);
 /// Rotated log files kept.
 pub const LOG_MAX_FILES: Setting = setting(&["logs", "maxFiles"], Count, 5, 1, 100);
 /// Port of the metrics server.
@@ -237,7 +235,9 @@ mod tests {
         check(parse_millis, "30s", Some(30_000));
         check(parse_millis, " 1h 30m ", Some(5_400_000));
         check(parse_millis, "2 min", Some(120_000));
-        for text in ["", "s", "5", "5x", "-5s", "1.5s", "99999999999999999999s", "9999999999999999d"] {
+        for text in
+            ["", "s", "5", "5x", "-5s", "1.5s", "99999999999999999999s", "9999999999999999d"]
+        {
             check(parse_millis, text, None);
         }
     }

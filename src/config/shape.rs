@@ -88,7 +88,9 @@ fn wrapped(value: Value, moves: &mut Moves) -> Value {
             moves.note(vec![], vec![Segment::from("apps")]);
             serde_json::json!({ "apps": apps })
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            value
+        }
     }
 }
 
@@ -186,7 +188,9 @@ fn explain(path: &[Segment], error: &str) -> Fault {
     match words.and_then(|words| words.split_once(", expected ")) {
         Some((found, expected)) => {
             let message = format!("{key} must be {}, not {}", plain(expected), plain(found));
-            fault(Aim::Value, message, None)
+            let quotable = expected == "a string" && found.contains('`');
+            let help = quotable.then(|| "put it in quotes".to_owned());
+            fault(Aim::Value, message, help)
         }
         None => fault(Aim::Value, format!("{key}: {error}"), None),
     }
@@ -198,14 +202,12 @@ fn dotted(path: &[Segment]) -> String {
         [Segment::Key(apps), Segment::Index(_), inner @ ..] if apps == "apps" => inner,
         _ => path,
     };
-    let mut text = String::new();
-    for segment in inner {
-        match segment {
-            Segment::Key(key) if text.is_empty() => text.push_str(key),
-            Segment::Key(key) => text.extend([".", key]),
-            Segment::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
+    let parts = inner.iter().map(|segment| match segment {
+        Segment::Key(key) => format!(".{key}"),
+        Segment::Index(index) => format!("[{index}]"),
+    });
+    let text: String = parts.collect();
+    let text = text.trim_start_matches('.');
     match (text.is_empty(), path.is_empty()) {
         (true, true) => "the configuration".to_owned(),
         (true, false) => "an app".to_owned(),
@@ -221,18 +223,27 @@ fn plain(words: &str) -> String {
         "sequence" | "a sequence" => "a list".to_owned(),
         "f64" | "u32" => "a number".to_owned(),
         words if words.starts_with("struct ") => "an object".to_owned(),
-        words => [("string \"", "the text \""), ("integer ", "the number "), ("floating point ", "the number "), ("boolean ", "")]
-            .iter()
-            .find_map(|(theirs, ours)| Some(format!("{ours}{}", words.strip_prefix(theirs)?)))
-            .unwrap_or_else(|| words.to_owned()),
+        words => [
+            ("string \"", "the text \""),
+            ("integer ", "the number "),
+            ("floating point ", "the number "),
+            ("boolean ", ""),
+        ]
+        .iter()
+        .find_map(|(theirs, ours)| Some(format!("{ours}{}", words.strip_prefix(theirs)?)))
+        .unwrap_or_else(|| words.to_owned()),
     }
 }
 
 fn offer(bad: &str, known: &[&str]) -> String {
     let likeness = |word: &&str| strsim::jaro_winkler(&bad.to_lowercase(), &word.to_lowercase());
-    let nearest = known.iter().map(|word| (likeness(word), word)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest =
+        known.iter().map(|word| (likeness(word), word)).max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((alike, word)) if alike >= ALIKE_MIN => format!("did you mean `{word}`?"),
-        _ => format!("there is {}", known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
+        _ => format!(
+            "there is {}",
+            known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        ),
     }
 }

@@ -120,7 +120,8 @@ fn files_are_found_in_order() {
 
 #[test]
 fn configurations_are_known_by_name() {
-    for name in ["bunpilot.config.ts", "prod.config.js", "x.json", "ecosystem.config.cjs", "a.yml"] {
+    for name in ["bunpilot.config.ts", "prod.config.js", "x.json", "ecosystem.config.cjs", "a.yml"]
+    {
         assert!(is_config(Path::new(name)), "{name}");
     }
     for name in ["server.ts", "config.js", "app.py", "run", ""] {

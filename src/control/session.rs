@@ -79,7 +79,7 @@ mod tests {
     fn an_endless_line_costs_no_memory_and_one_error() {
         let mut session = Session::default();
         for _ in 0..=LINE_MAX / 65_536 {
-            assert!(feed(&mut session, &[b'x'; 65_536]).is_empty());
+            assert!(feed(&mut session, &vec![b'x'; 65_536]).is_empty());
         }
         assert!(session.line.capacity() == 0, "the line is still held");
         let ids = feed(&mut session, b"\n{\"id\":\"next\",\"cmd\":\"ping\"}\n");

@@ -76,7 +76,9 @@ pub enum Command {
     },
     /// The daemon's own state.
     Dump,
-    /// End the daemon; its apps are started again by the next one.
+    /// Start every app that ran when the machine, or the daemon, went down.
+    Resurrect,
+    /// End the daemon and every worker; `resurrect` starts again what ran.
     KillDaemon,
 }
 
@@ -225,6 +227,7 @@ impl Command {
             Self::Exposition => ("exposition", json!({})),
             Self::Logs { name, lines } => ("logs", json!({ "name": name, "lines": lines })),
             Self::Dump => ("dump", json!({})),
+            Self::Resurrect => ("resurrect", json!({})),
             Self::KillDaemon => ("kill-daemon", json!({})),
         };
         let mut args = match args {
@@ -277,6 +280,7 @@ impl Args<'_> {
                 lines: self.value("lines").map_or(Ok(50), |_| self.number("lines"))?,
             },
             "dump" => Command::Dump,
+            "resurrect" => Command::Resurrect,
             "kill-daemon" => Command::KillDaemon,
             other => return Err(Malformed::new(self.id, format!("Unknown command: {other}"))),
         })

@@ -28,7 +28,8 @@ pub struct Machine;
 /// If the current folder is gone.
 pub fn caller(profile: Option<String>) -> io::Result<Base> {
     let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
-    let env: BTreeMap<_, _> = env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let env: BTreeMap<_, _> =
+        env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     Ok(Base { cwd: env::current_dir()?, env, profile })
 }
 
@@ -59,14 +60,13 @@ impl Host for Machine {
     }
 
     fn user(&self, name: &str) -> Option<User> {
-        listed(&fs::read_to_string("/etc/passwd").unwrap_or_default(), name)
-            .or_else(|| asked(name))
+        listed(&fs::read_to_string("/etc/passwd").unwrap_or_default(), name).or_else(|| asked(name))
     }
 
     fn run(&self, argv: &[String], cwd: &Path) -> io::Result<Ran> {
-        let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (program, rest) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let output = Command::new(program)
-            .args(args)
+            .args(rest)
             .current_dir(cwd)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())

@@ -1,3 +1,31 @@
-//! Linux: rings, cgroups and splices.
+//! The outside on Linux: `io_uring` where the kernel lets us, readiness where it does not.
+//!
+//! [`daemon`] builds it all and turns the loop; [`world`] is the door the loop uses; everything
+//! else here serves it.
 
+mod clients;
+mod clock;
+pub mod daemon;
+mod guardian;
+mod hatchery;
+mod inbox;
+mod listeners;
+pub mod listen;
+mod lock;
 pub mod logs;
+mod meters;
+mod outbox;
+pub mod probe;
+mod runtime;
+mod scrapes;
+pub mod selector;
+mod tail;
+mod tasks;
+pub mod usage;
+mod workers;
+pub mod world;
+
+use std::time::Duration;
+
+/// Rest while the system is out of buffers or descriptors.
+const STARVED_REST: Duration = Duration::from_millis(10);

@@ -1,1 +1,10 @@
-//! cli
+//! Real programs under the real binary, each test in a home of its own.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking"
+)]
+
+mod defects;
+mod test;

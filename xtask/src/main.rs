@@ -1,1 +1,35 @@
-fn main() {}
+//! `cargo xtask <task>`: what cargo cannot say.
+//!
+//! Each task is a module with a `run` that returns the exit code; a new one is a module, a variant
+//! of [`Task`] and a line in [`main`].
+
+mod ci;
+mod shell;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version = None)]
+enum Task {
+    /// Everything a change must pass: fmt, clippy, doc, tidy, the tests, and what is installed of
+    /// deny, machete and typos
+    Ci,
+    /// Fetches what the tests need, then runs all of them
+    Test(test::Args),
+    /// Checks the house: who may use whom, which rooms are quiet, and how files are kept
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match Task::parse() {
+        Task::Ci => ci::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Tidy => tidy::run(),
+    }
+}

@@ -8,21 +8,18 @@ use std::{
     env,
     io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::{
-        fd::OwnedFd,
-        unix::net::{UnixDatagram, UnixStream},
-    },
+    os::unix::net::{UnixDatagram, UnixStream},
     process, thread,
     time::Duration,
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
-};
+use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::SIGTERM;
 
-use crate::cli::failure::{Failure, Outcome};
+use crate::{
+    cli::failure::{Failure, Outcome},
+    platform::sys::take_inherited,
+};
 
 /// The first descriptor of `LISTEN_FDS`, see `sd_listen_fds(3)`.
 const LISTEN_FD: i32 = 3;
@@ -58,15 +55,9 @@ fn inherited() -> io::Result<TcpListener> {
     if !given {
         return Err(io::Error::new(io::ErrorKind::NotFound, "`LISTEN_FDS` is not set"));
     }
-    let listener = TcpListener::from(take(LISTEN_FD)?);
+    let listener = TcpListener::from(take_inherited(LISTEN_FD)?);
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// Takes a descriptor known by its number.
-fn take(number: i32) -> io::Result<OwnedFd> {
-    let myself = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(myself, number, PidfdGetfdFlags::empty())?)
 }
 
 fn ready() -> io::Result<()> {

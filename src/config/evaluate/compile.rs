@@ -70,7 +70,9 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
         scoping.root_unresolved_references().iter().any(|(unresolved, _)| *unresolved == name)
     };
     let header = match system {
-        System::CommonJs => "(function (module, exports, require, __filename, __dirname) {".to_owned(),
+        System::CommonJs => {
+            "(function (module, exports, require, __filename, __dirname) {".to_owned()
+        }
         System::EcmaScript => node_names(file, free),
     };
 
@@ -82,10 +84,12 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
         CodegenOptions { source_map_path: Some(file.to_path_buf()), ..CodegenOptions::default() };
     let CodegenReturn { code, map, .. } = Codegen::new().with_options(options).build(&program);
     let footer = if system == System::CommonJs { "\n})" } else { "" };
-    let tokens = map.iter().flat_map(|map| map.get_tokens());
-    let places = tokens
-        .map(|it| ((it.get_dst_line(), it.get_dst_col()), (it.get_src_line(), it.get_src_col())))
-        .collect();
+    let mut places = Vec::new();
+    if let Some(map) = &map {
+        places.extend(map.get_tokens().map(|it| {
+            ((it.get_dst_line(), it.get_dst_col()), (it.get_src_line(), it.get_src_col()))
+        }));
+    }
     Ok(Compiled {
         code: format!("{header}\n{code}{footer}"),
         system,
@@ -93,7 +97,7 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
     })
 }
 
-/// A file without `import` or `export` is CommonJS, unless its name says otherwise.
+/// A file without `import` or `export` is `CommonJS`, unless its name says otherwise.
 fn system(file: &Path, has_module_syntax: bool) -> System {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("mjs" | "mts") => System::EcmaScript,
@@ -103,22 +107,18 @@ fn system(file: &Path, has_module_syntax: bool) -> System {
     }
 }
 
-/// Names of CommonJS that bun gives to modules, too; each only where the file means it.
+/// Names of `CommonJS` that bun gives to modules, too; each only where the file means it.
 fn node_names(file: &Path, free: impl Fn(&str) -> bool) -> String {
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let mut header = String::new();
-    for (name, value) in [("__filename", file), ("__dirname", folder)] {
-        if free(name) {
-            header.push_str(&format!("const {name} = {};", quoted(value)));
-        }
-    }
-    if free("require") {
-        let file = quoted(file);
-        header.push_str(&format!(
-            "import {{ createRequire as __createRequire }} from 'node:module'; const require = __createRequire({file});"
-        ));
-    }
-    header
+    let require = "import { createRequire as __createRequire } from 'node:module';\
+                   const require = __createRequire(";
+    let names = [
+        ("__filename", "const __filename = (", file),
+        ("__dirname", "const __dirname = (", folder),
+        ("require", require, file),
+    ];
+    let used = names.into_iter().filter(|(name, ..)| free(name));
+    used.flat_map(|(_, open, path)| [open.to_owned(), quoted(path), ");".to_owned()]).collect()
 }
 
 /// A path as a literal of JavaScript.
@@ -128,7 +128,7 @@ pub(super) fn quoted(path: &Path) -> String {
 
 fn syntax(source: &Source, error: Option<OxcDiagnostic>) -> Result<(), Problem> {
     let Some(error) = error else { return Ok(()) };
-    let mut problem = Problem::new(format!("cannot parse this: {}", error.message));
+    let mut problem = Problem::syntax(&error.message);
     if let Some(label) = error.labels.iter().next() {
         let byte = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
         let start = byte(label.offset());

@@ -20,9 +20,8 @@ use super::{
 };
 
 /// Modules that the prelude makes; `node:` may stand before all but the last.
-const BUILTIN: &[&str] = &[
-    "path", "path/posix", "os", "fs", "fs/promises", "url", "process", "module", "bunpilot",
-];
+const BUILTIN: &[&str] =
+    &["path", "path/posix", "os", "fs", "fs/promises", "url", "process", "module", "bunpilot"];
 
 /// Endings tried, in this order, after a name that is no file.
 const ENDINGS: &[&str] =
@@ -51,7 +50,8 @@ impl Loader for Shelf {
         _: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<Module<'js, Declared>> {
         if BUILTIN.contains(&name) {
-            let builtin: Object<'_> = ctx.globals().get::<_, Object<'_>>(super::PRELUDE_NAME)?.get("builtin")?;
+            let builtin: Object<'_> =
+                ctx.globals().get::<_, Object<'_>>(super::PRELUDE_NAME)?.get("builtin")?;
             let value: Value<'_> = builtin.get(name)?;
             let code = format!("globalThis.{}.builtin[{name:?}]", super::PRELUDE_NAME);
             return declare_value(ctx, name, &code, &value);
@@ -63,7 +63,8 @@ impl Loader for Shelf {
         }
         let compiled = self.0.compiled(file).map_err(|problem| self.0.throw(ctx, problem))?;
         if compiled.system == System::CommonJs {
-            let load: Function<'_> = ctx.globals().get::<_, Object<'_>>(super::PRELUDE_NAME)?.get("load")?;
+            let load: Function<'_> =
+                ctx.globals().get::<_, Object<'_>>(super::PRELUDE_NAME)?.get("load")?;
             let value: Value<'_> = load.call((name,))?;
             let code = format!("globalThis.{}.load({})", super::PRELUDE_NAME, quoted(file));
             return declare_value(ctx, name, &code, &value);
@@ -76,7 +77,10 @@ impl Loader for Shelf {
         meta.set("dirname", &*folder)?;
         meta.set("path", name)?;
         meta.set("dir", &*folder)?;
-        meta.set("env", ctx.globals().get::<_, Object<'_>>("process")?.get::<_, Value<'_>>("env")?)?;
+        meta.set(
+            "env",
+            ctx.globals().get::<_, Object<'_>>("process")?.get::<_, Value<'_>>("env")?,
+        )?;
         Ok(module)
     }
 }
@@ -88,14 +92,14 @@ fn declare_value<'js>(
     code: &str,
     value: &Value<'js>,
 ) -> rquickjs::Result<Module<'js, Declared>> {
-    let mut text = format!("const value = {code}; export default value;");
+    let mut lines = vec![format!("const value = {code}; export default value;")];
     for key in value.as_object().into_iter().flat_map(Object::keys::<String>) {
         let key = key?;
         if is_identifier(&key) && key != "default" {
-            text.push_str(&format!("const _{key} = value.{key}; export {{ _{key} as {key} }};"));
+            lines.push(format!("const _{key} = value.{key}; export {{ _{key} as {key} }};"));
         }
     }
-    Module::declare(ctx.clone(), name, text)
+    Module::declare(ctx.clone(), name, lines.concat())
 }
 
 fn is_identifier(text: &str) -> bool {
@@ -116,12 +120,10 @@ impl Studio {
         }
         let folder = Path::new(base).parent().unwrap_or(Path::new("/"));
         let wanted = lexical(&folder.join(path));
-        self.candidates(&wanted)
-            .map(|file| file.to_string_lossy().into_owned())
-            .ok_or_else(|| {
-                let problem = Problem::new(format!("cannot find `{name}`"));
-                self.place(base, name, problem.help(format!("looked for `{}`", wanted.display())))
-            })
+        self.candidates(&wanted).map(|file| file.to_string_lossy().into_owned()).ok_or_else(|| {
+            let problem = Problem::new(format!("cannot find `{name}`"));
+            self.place(base, name, problem.help(format!("looked for `{}`", wanted.display())))
+        })
     }
 
     fn candidates(&self, wanted: &Path) -> Option<PathBuf> {
@@ -146,7 +148,9 @@ impl Studio {
     }
 
     fn read(&self, file: &Path) -> Result<String, Problem> {
-        self.host.read(file).map_err(|error| Problem::new(format!("cannot read `{}`: {error}", file.display())))
+        self.host
+            .read(file)
+            .map_err(|error| Problem::new(format!("cannot read `{}`: {error}", file.display())))
     }
 
     fn compiled(&self, file: &Path) -> Result<Compiled, Problem> {

@@ -133,25 +133,31 @@ impl Search<'_> {
         };
         let program = found.ok_or_else(|| {
             let message = format!("interpreter `{first}` is not installed");
-            Fault::new(&["interpreter"], message)
-                .help(format!("it was looked for in `{}`", if first.contains('/') {
+            Fault::new(&["interpreter"], message).help(format!(
+                "it was looked for in `{}`",
+                if first.contains('/') {
                     self.cwd.display().to_string()
                 } else {
                     self.path.to_owned()
-                }))
+                }
+            ))
         })?;
         Ok([vec![text(&program)], rest.to_vec()].concat())
     }
 
     fn by_language(&self, script: PathBuf) -> Result<Program, Fault> {
         let interpreter = match Language::of(&script) {
-            Language::TypeScript => self.bun().or(self.deno()).map_or_else(|| self.typed_node(&script), Ok),
+            Language::TypeScript => {
+                self.bun().or(self.deno()).map_or_else(|| self.typed_node(&script), Ok)
+            }
             Language::Jsx => self.bun().or(self.deno()).ok_or_else(|| {
                 absent(&script, "bun or deno", "https://bun.sh or https://deno.com")
             }),
-            Language::JavaScript => self.bun().or(self.plain("node")).or(self.deno()).ok_or_else(|| {
-                absent(&script, "bun, node or deno", "https://bun.sh or https://nodejs.org")
-            }),
+            Language::JavaScript => {
+                self.bun().or(self.plain("node")).or(self.deno()).ok_or_else(|| {
+                    absent(&script, "bun, node or deno", "https://bun.sh or https://nodejs.org")
+                })
+            }
             Language::Python => self.python().ok_or_else(|| {
                 absent(&script, "python3", "your system's packages or https://python.org")
             }),
@@ -198,13 +204,10 @@ impl Search<'_> {
         };
         match types_in_node(&version) {
             Types::Stripped => Ok(vec![text(&node)]),
-            Types::OnRequest => {
-                Ok(vec![text(&node), "--experimental-strip-types".to_owned()])
-            }
+            Types::OnRequest => Ok(vec![text(&node), "--experimental-strip-types".to_owned()]),
             Types::Refused => {
                 let mut fault = absent(script, needs, from);
-                fault.message =
-                    format!("{}; `{}` is {version}", fault.message, node.display());
+                fault.message = format!("{}; `{}` is {version}", fault.message, node.display());
                 Err(fault)
             }
         }

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use proptest::{prelude::Just, prop_assert_eq, prop_compose, prop_oneof, proptest, strategy::Strategy,
-    test_runner::Config as ProptestConfig};
+use proptest::{
+    prelude::Just, prop_assert_eq, prop_compose, prop_oneof, proptest, strategy::Strategy,
+    test_runner::Config as ProptestConfig,
+};
 
 use super::{LIMITS, app, narrow32, positive16};
 use crate::{

@@ -1,7 +1,5 @@
 //! What the words mean.
 
-use std::num::NonZeroU16;
-
 use expect_test::{Expect, expect};
 use serde_json::json;
 
@@ -15,6 +13,7 @@ fn machine() -> Paper {
     Paper::default().with("/srv/a.js", "").executable("/bin/node", "")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls read better without `&`")]
 fn raw(more: serde_json::Value) -> RawApp {
     let mut app = json!({ "name": "api", "script": "a.js" });
     for (key, value) in more.as_object().unwrap() {
@@ -28,6 +27,7 @@ fn spec(more: serde_json::Value) -> AppSpec {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "the calls read better without `&`")]
 fn refused(more: serde_json::Value, expected: Expect) {
     let faults = app(&raw(more), &base(), &machine()).unwrap_err();
     let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -146,8 +146,9 @@ fn the_environment_is_inherited_then_added_to() {
     assert_eq!(value(&profile("staging"), "A").as_deref(), Some("2"));
     assert_eq!(value(&profile("live"), "A").as_deref(), Some("3"));
     let alone = RawApp { inherit_env: Some(false), ..raw.clone() };
-    let alone = app(&alone, &base(), &machine().executable("/usr/local/bin:/usr/bin:/bin/node", ""));
-    assert_eq!(Vec::from_iter(alone.unwrap().env.into_keys()), ["A", "HOME"]);
+    let alone =
+        app(&alone, &base(), &machine().executable("/usr/local/bin:/usr/bin:/bin/node", ""));
+    assert_eq!(alone.unwrap().env.into_keys().collect::<Vec<_>>(), ["A", "HOME"]);
 }
 
 #[test]
@@ -186,10 +187,15 @@ fn every_bound_is_enforced_on_both_sides() {
     for setting in settings::ALL {
         for outside in [setting.min.checked_sub(1), Some(setting.max + 1)].into_iter().flatten() {
             let written = match setting.unit {
-                settings::Unit::Percent => json!(f64::from(u32::try_from(outside).unwrap()) / 100.0),
-                _ => json!(outside),
+                settings::Unit::Percent => {
+                    json!(f64::from(u32::try_from(outside).unwrap()) / 100.0)
+                }
+                settings::Unit::Count | settings::Unit::Millis | settings::Unit::Bytes => {
+                    json!(outside)
+                }
             };
-            let nested = setting.path.iter().rev().fold(written, |value, key| json!({ *key: value }));
+            let nested =
+                setting.path.iter().rev().fold(written, |value, key| json!({ *key: value }));
             let mut more = json!({ "port": 80 });
             more[setting.path[0]] = nested[setting.path[0]].clone();
             let faults = app(&raw(more), &base(), &machine()).unwrap_err();
@@ -240,7 +246,10 @@ fn settings_must_agree() {
             `logs.outFile` must name a file, not a folder
             strategy `inherit` needs a `port` to open (set `port`, or `clustering.enabled: false`)"#]],
     );
-    refused(json!({ "clustering": { "strategy": "proxy" } }), expect!["strategy `proxy` is not built yet (use `inherit` or `reusePort`)"]);
+    refused(
+        json!({ "clustering": { "strategy": "proxy" } }),
+        expect!["strategy `proxy` is not built yet (use `inherit` or `reusePort`)"],
+    );
 }
 
 #[test]
@@ -253,8 +262,10 @@ fn apps_must_differ() {
     let faults = apps(&config.unwrap(), &base(), &machine()).unwrap_err();
     expect![[r#"
         [Key("apps"), Index(1), Key("port")] `a` has port 80 already
-        [Key("apps"), Index(2), Key("name")] another app is called `a`, too
-    "#]].assert_eq(&faults.iter().map(|fault| format!("{:?} {fault}\n", fault.path)).collect::<String>());
+        [Key("apps"), Index(2), Key("name")] another app is called `a`, too"#]]
+    .assert_eq(
+        &faults.iter().map(|it| format!("{:?} {it}", it.path)).collect::<Vec<_>>().join("\n"),
+    );
 }
 
 #[track_caller]
@@ -269,7 +280,9 @@ fn runs(machine: Paper, app_keys: serde_json::Value, expected: &str) {
 }
 
 fn having(programs: &[&str]) -> Paper {
-    programs.iter().fold(Paper::default(), |paper, name| paper.executable(&format!("/bin/{name}"), ""))
+    programs
+        .iter()
+        .fold(Paper::default(), |paper, name| paper.executable(&format!("/bin/{name}"), ""))
 }
 
 #[test]
@@ -326,7 +339,9 @@ fn scripts_may_run_by_themselves() {
         json!({ "script": "./tool" }),
         "bunpilot does not know how to run `/srv/tool` (make it executable with `chmod +x /srv/tool`, or set `interpreter`)",
     );
-    let sleep = |more: serde_json::Value| having(&["sleep", "python3"]).executable("/srv/y", &more.to_string());
+    let sleep = |more: serde_json::Value| {
+        having(&["sleep", "python3"]).executable("/srv/y", &more.to_string())
+    };
     runs(sleep(json!(1)), json!({ "script": "sleep", "interpreter": "none" }), "/bin/sleep");
     runs(sleep(json!(1)), json!({ "script": "sleep" }), "/bin/sleep");
     runs(
@@ -343,7 +358,8 @@ fn scripts_may_run_by_themselves() {
 
 #[test]
 fn a_named_interpreter_wins() {
-    let with = |interpreter: serde_json::Value| json!({ "script": "x", "interpreter": interpreter });
+    let with =
+        |interpreter: serde_json::Value| json!({ "script": "x", "interpreter": interpreter });
     runs(having(&["node"]), with(json!("node --inspect")), "/bin/node --inspect /srv/x");
     runs(having(&["node"]), with(json!(["node", "-r", "a b"])), "/bin/node -r a b /srv/x");
     runs(having(&[]).executable("/srv/bin/r", ""), with(json!("./bin/r")), "/srv/bin/r /srv/x");

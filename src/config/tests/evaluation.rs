@@ -1,7 +1,12 @@
 //! What configuration files may do while they are evaluated.
 
+use std::{path::Path, rc::Rc};
+
 use super::{good, load_in, machine};
-use crate::config::paper::base;
+use crate::config::{
+    Engine, Host, load,
+    paper::{Paper, base},
+};
 
 /// The name of the first app, which every test here computes in its own way.
 #[track_caller]
@@ -29,7 +34,10 @@ fn types_are_ignored() {
 #[test]
 fn the_default_may_be_a_function_or_a_promise() {
     ts("export default async () => ({ name: 'fn', script: 'a.ts' })", "fn");
-    ts("export default function ({ mode }) { return { name: mode, script: 'a.ts' } }", "production");
+    ts(
+        "export default function ({ mode }) { return { name: mode, script: 'a.ts' } }",
+        "production",
+    );
     ts("export default Promise.resolve({ name: 'promised', script: 'a.ts' })", "promised");
     ts(
         "await new Promise((r) => setTimeout(r, 3_600_000));
@@ -104,12 +112,12 @@ fn commonjs_may_be_required_anywhere() {
 
 #[test]
 fn what_is_printed_is_shown() {
-    let paper = std::rc::Rc::new(machine(
+    let paper = Rc::new(machine(
         "bunpilot.config.ts",
         "console.log('hello', { a: 1 }); export default { name: 'x', script: 'a.ts' }",
     ));
-    let host: std::rc::Rc<dyn crate::config::Host> = paper.clone();
-    let file = std::path::Path::new("bunpilot.config.ts");
-    crate::config::load(file, crate::config::Engine::BuiltIn, &base(), &host).unwrap();
+    let host: Rc<dyn Host> = Rc::<Paper>::clone(&paper);
+    let file = Path::new("bunpilot.config.ts");
+    load(file, Engine::BuiltIn, &base(), &host).unwrap();
     assert_eq!(*paper.said.borrow(), [r#"hello {"a":1}"#]);
 }

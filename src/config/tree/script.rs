@@ -8,14 +8,14 @@
     reason = "of the hundred kinds of syntax nodes, those not named are opaque"
 )]
 
-use std::{ops::Range, path::Path};
+use std::{borrow::Cow, ops::Range, path::Path};
 
 use oxc::{
     allocator::Allocator,
     ast::ast::{
         ArrayExpressionElement, ArrowFunctionBody, AssignmentTarget, BindingPattern,
-        ExportDefaultDeclarationKind, Expression, FunctionBody, ObjectPropertyKind, Program,
-        PropertyKey, Statement,
+        ExportDefaultDeclarationKind, Expression, FunctionBody, ObjectPropertyKind, PropertyKey,
+        Statement,
     },
     parser::Parser,
     span::{GetSpan as _, SourceType, Span},
@@ -32,46 +32,28 @@ pub(in crate::config) fn exported(file: &Path, source: &Source) -> Node {
     let allocator = Allocator::default();
     let kind = SourceType::from_path(file).unwrap_or_default();
     let program = Parser::new(&allocator, source.text(), kind).parse().program;
-    let view = View { program: &program };
+    let view = View { statements: &program.body };
     view.export().map_or_else(|| Node::leaf(0..0), |value| view.node(value, DEPTH_MAX))
 }
 
 /// The places of the JSON text `source`.
 pub(in crate::config) fn json(source: &Source) -> Node {
     let allocator = Allocator::default();
-    let text = format!("({})", source.text());
-    let program = Parser::new(&allocator, &text, SourceType::cjs()).parse().program;
-    let view = View { program: &program };
-    let Some(Statement::ExpressionStatement(statement)) = program.body.first() else {
-        return Node::leaf(0..0);
-    };
-    let mut node = view.node(&statement.expression, DEPTH_MAX);
-    node.shift_back();
-    node
-}
-
-impl Node {
-    /// Undoes the parenthesis that made an expression of a JSON text.
-    fn shift_back(&mut self) {
-        let back = |range: &Range<usize>| range.start.saturating_sub(1)..range.end.saturating_sub(1);
-        self.value = back(&self.value);
-        self.key = self.key.as_ref().map(back);
-        match &mut self.inside {
-            Inside::Opaque => {}
-            Inside::Map(entries) => entries.iter_mut().for_each(|(_, node)| node.shift_back()),
-            Inside::List(items) => items.iter_mut().for_each(Self::shift_back),
-        }
+    match Parser::new(&allocator, source.text(), SourceType::cjs()).parse_expression() {
+        Ok(expression) => View { statements: &[] }.node(&expression, DEPTH_MAX),
+        Err(_) => Node::leaf(0..0),
     }
 }
 
 struct View<'p, 'a> {
-    program: &'p Program<'a>,
+    /// The top of the file.
+    statements: &'p [Statement<'a>],
 }
 
 impl<'p, 'a> View<'p, 'a> {
     /// What `export default` or `module.exports =` gives away.
     fn export(&self) -> Option<&'p Expression<'a>> {
-        self.program.body.iter().find_map(|statement| match statement {
+        self.statements.iter().find_map(|statement| match statement {
             Statement::ExportDefaultDeclaration(export) => match &export.declaration {
                 ExportDefaultDeclarationKind::FunctionDeclaration(it) => {
                     it.body.as_deref().and_then(returned)
@@ -94,27 +76,24 @@ impl<'p, 'a> View<'p, 'a> {
             (Expression::ObjectExpression(object), Some(depth)) => {
                 Inside::Map(self.entries(&object.properties, depth))
             }
-            (Expression::ArrayExpression(array), Some(depth)) => {
-                Inside::List(array.elements.iter().map_while(|item| self.item(item, depth)).collect())
-            }
+            (Expression::ArrayExpression(array), Some(depth)) => Inside::List(
+                array.elements.iter().map_while(|item| self.item(item, depth)).collect(),
+            ),
             _ => Inside::Opaque,
         };
         let shown = if matches!(inside, Inside::Opaque) { expression } else { seen };
         Node { key: None, value: range(shown.span()), inside }
     }
 
-    fn entries(
-        &self,
-        properties: &'p [ObjectPropertyKind<'a>],
-        depth: u8,
-    ) -> Vec<(String, Node)> {
+    fn entries(&self, properties: &'p [ObjectPropertyKind<'a>], depth: u8) -> Vec<(String, Node)> {
         let mut entries = Vec::new();
         for property in properties {
             match property {
                 ObjectPropertyKind::ObjectProperty(property) => {
                     if let Some(name) = name(&property.key) {
                         let node = self.node(&property.value, depth);
-                        entries.push((name, Node { key: Some(range(property.key.span())), ..node }));
+                        entries
+                            .push((name, Node { key: Some(range(property.key.span())), ..node }));
                     }
                 }
                 ObjectPropertyKind::SpreadProperty(spread) => {
@@ -159,7 +138,7 @@ impl<'p, 'a> View<'p, 'a> {
 
     /// What a name at the top of the file was declared to be.
     fn constant(&self, name: &str) -> Option<&'p Expression<'a>> {
-        self.program.body.iter().find_map(|statement| {
+        self.statements.iter().find_map(|statement| {
             let Statement::VariableDeclaration(declaration) = statement else { return None };
             declaration.declarations.iter().find_map(|declarator| match &declarator.id {
                 BindingPattern::BindingIdentifier(id) if id.name == name => {
@@ -189,7 +168,7 @@ fn is_module_exports(target: &AssignmentTarget<'_>) -> bool {
 }
 
 fn name(key: &PropertyKey<'_>) -> Option<String> {
-    key.static_name().map(|name| name.into_owned())
+    key.static_name().map(Cow::into_owned)
 }
 
 fn range(span: Span) -> Range<usize> {

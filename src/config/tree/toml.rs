@@ -11,7 +11,7 @@ use crate::config::fault::{Problem, Source};
 
 pub(in crate::config) fn read(source: &Source) -> Result<(Value, Node), Problem> {
     let table = DeTable::parse(source.text()).map_err(|error| {
-        let problem = Problem::new(error.message().trim_end().to_owned());
+        let problem = Problem::syntax(error.message());
         match error.span() {
             Some(span) => problem.at(source, span),
             None => problem,

@@ -25,7 +25,7 @@ pub(in crate::config) fn read(source: &Source) -> Result<(Value, Node), Problem>
 fn syntax(error: &serde_saphyr::Error, source: &Source) -> Problem {
     let text = error.to_string();
     let words = text.split(" at line ").next().unwrap_or(&text);
-    let problem = Problem::new(words.trim_start_matches("error: ").to_owned());
+    let problem = Problem::syntax(words.trim_start_matches("error: "));
     match error.location() {
         Some(location) => {
             let start = offset(location, source);

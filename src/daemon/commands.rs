@@ -1,0 +1,377 @@
+//! What clients ask, carried out: each command becomes requests to the supervisor, and the
+//! answers find their way back.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{
+    Core,
+    answers::Question,
+    apps::Entry,
+    jobs::{Asker, Draft},
+};
+use crate::{
+    config::{Base, Trust, raw::RawApp, resolve},
+    control::wire::{Code, Command, Force, Reply, Target},
+    domain::{AppId, AppSpec, Moment, Signal, Strategy, WorkerId},
+    supervisor::{Manner, Outcome, Refusal, Request, Step, Ticket},
+    world::{Action, Goal, Reach},
+};
+
+/// A command turned away: what kind, and in words.
+type Refused = (Code, String);
+
+impl Core {
+    /// Carries out one command, or answers why not.
+    pub(super) fn command(&mut self, now: Moment, asker: Asker, command: Command) {
+        let result = match command {
+            Command::Ping => {
+                let ts = self.facts.clock.unix_millis(now);
+                self.reply(&asker, Reply::Done(json!({ "pong": true, "ts": ts })));
+                Ok(())
+            }
+            Command::List => self.question(now, &asker, Question::List),
+            Command::Status(target) => self.status(now, &asker, &target),
+            Command::Metrics(Some(name)) => self
+                .known(&name)
+                .and_then(|_| self.question(now, &asker, Question::Metrics(Some(name)))),
+            Command::Metrics(None) => self.question(now, &asker, Question::Metrics(None)),
+            Command::Exposition => self.question(now, &asker, Question::Exposition),
+            Command::Dump => self.question(now, &asker, Question::Dump),
+            Command::Start { name, config, config_path } => {
+                self.start(now, &asker, &name, config, config_path)
+            }
+            Command::Stop(target, force) => {
+                self.each(now, &asker, "stopped", &target, &Request::Stop(manner(force)))
+            }
+            Command::Restart(target, _) => {
+                self.each(now, &asker, "restarted", &target, &Request::Restart(None))
+            }
+            Command::Delete(target, force) => {
+                self.each(now, &asker, "deleted", &target, &Request::Delete(manner(force)))
+            }
+            Command::Reload { target, config } => self.reload(now, &asker, &target, config),
+            Command::Scale { name, instances } => self.scale(now, &asker, &name, instances),
+            Command::Signal(target, signal) => self.signal(&asker, &target, &signal),
+            Command::Logs { name, lines } => self.logs(&asker, &name, lines),
+            Command::Resurrect => self.resurrect(now, &asker),
+            Command::KillDaemon => {
+                self.reply(&asker, Reply::Done(json!({ "action": "shutting-down" })));
+                self.leave(now);
+                Ok(())
+            }
+        };
+        if let Err((code, why)) = result {
+            self.reply(&asker, Reply::Failed(code, why));
+        }
+    }
+
+    /// Reloads every running app, as SIGHUP asks.
+    pub(super) fn reload_all(&mut self, now: Moment) {
+        let draft = self.jobs.begin(None, "reloaded", "all");
+        for id in self.running() {
+            self.request(now, draft, id, Request::Reload(None));
+        }
+        let answer = self.jobs.seal(draft);
+        self.answered(answer);
+    }
+
+    fn start(
+        &mut self,
+        now: Moment,
+        asker: &Asker,
+        name: &str,
+        config: Option<Value>,
+        config_path: Option<String>,
+    ) -> Result<(), Refused> {
+        let spec = config.map(|it| parse(name, it)).transpose()?;
+        let known = self.apps.find(name);
+        if let Some(port) = spec.as_ref().and_then(|it| it.port) {
+            self.port_is_free(known, port)?;
+        }
+        let id = match (known, &spec) {
+            (Some(id), _) => id,
+            (None, Some(spec)) => self.add(now, spec, config_path.clone()),
+            (None, None) => return Err(no_such_app(name)),
+        };
+        if let Some(entry) = self.apps.entry_mut(id) {
+            entry.slept = false;
+            if config_path.is_some() {
+                entry.config_path = config_path;
+            }
+        }
+        let draft = self.jobs.begin(Some(asker.clone()), "started", name);
+        self.request(now, draft, id, Request::Start(spec));
+        let answer = self.jobs.seal(draft);
+        self.answered(answer);
+        Ok(())
+    }
+
+    fn add(&mut self, now: Moment, spec: &Arc<AppSpec>, config_path: Option<String>) -> AppId {
+        let id = self.apps.add(Entry {
+            name: spec.name.clone(),
+            config_path,
+            created_unix_millis: self.facts.clock.unix_millis(now),
+            slept: false,
+        });
+        self.supervisor.add(id, Arc::clone(spec));
+        id
+    }
+
+    fn port_is_free(&self, own: Option<AppId>, port: NonZeroU16) -> Result<(), Refused> {
+        let taken = self.running().into_iter().filter(|id| Some(*id) != own).find(|id| {
+            self.supervisor.app(*id).is_some_and(|it| it.spec().port == Some(port))
+        });
+        match taken.and_then(|id| self.apps.name(id)) {
+            Some(other) => Err((
+                Code::Config,
+                format!("port {port} is already served by app `{other}`; choose another one"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn reload(
+        &mut self,
+        now: Moment,
+        asker: &Asker,
+        target: &Target,
+        config: Option<Value>,
+    ) -> Result<(), Refused> {
+        let Some(config) = config else {
+            return self.each(now, asker, "reloaded", target, &Request::Reload(None));
+        };
+        let Target::App(name) = target else {
+            return Err((Code::Usage, "a new configuration is for one app".to_owned()));
+        };
+        let spec = parse(name, config)?;
+        let id = self.known(name)?;
+        let port = self.supervisor.app(id).and_then(|it| it.spec().port);
+        if spec.port != port {
+            let why = "a reload cannot change the port; `delete` the app and `start` it".to_owned();
+            return Err((Code::Config, why));
+        }
+        self.each(now, asker, "reloaded", target, &Request::Reload(Some(spec)))
+    }
+
+    fn scale(
+        &mut self,
+        now: Moment,
+        asker: &Asker,
+        name: &str,
+        instances: u16,
+    ) -> Result<(), Refused> {
+        let instances = NonZeroU16::new(instances)
+            .ok_or_else(|| (Code::Usage, "an app has at least one instance".to_owned()))?;
+        let target = Target::App(name.to_owned());
+        self.each(now, asker, "scaled", &target, &Request::Scale(instances))
+    }
+
+    fn signal(&mut self, asker: &Asker, target: &Target, signal: &str) -> Result<(), Refused> {
+        let signal: Signal =
+            signal.parse().map_err(|error: crate::domain::SignalError| (Code::Usage, error.to_string()))?;
+        let workers = self.workers_of(target)?;
+        if workers.is_empty() {
+            return Err((Code::NotRunning, format!("App \"{target}\" is not running.")));
+        }
+        for worker in &workers {
+            self.act(Action::Signal(*worker, signal, Reach::Leader));
+        }
+        let data = json!({
+            "name": target.to_string(),
+            "action": "signalled",
+            "signal": signal.to_string(),
+            "workers": workers.len(),
+        });
+        self.reply(asker, Reply::Done(data));
+        Ok(())
+    }
+
+    fn logs(&mut self, asker: &Asker, name: &str, lines: u32) -> Result<(), Refused> {
+        let id = self.known(name)?;
+        let Some(spec) = self.supervisor.app(id).map(|it| Arc::clone(it.spec())) else {
+            return Err(no_such_app(name));
+        };
+        self.questions.tail(asker.clone());
+        self.act(Action::Tail(asker.client, asker.id.clone(), spec, lines));
+        Ok(())
+    }
+
+    fn resurrect(&mut self, now: Moment, asker: &Asker) -> Result<(), Refused> {
+        let draft = self.jobs.begin(Some(asker.clone()), "started", "all");
+        for (id, _) in self.apps.by_name() {
+            if let Some(entry) = self.apps.entry_mut(id).filter(|it| it.slept) {
+                entry.slept = false;
+                self.request(now, draft, id, Request::Start(None));
+            }
+        }
+        let answer = self.jobs.seal(draft);
+        self.answered(answer);
+        Ok(())
+    }
+
+    /// Makes the same request of every app that is meant.
+    fn each(
+        &mut self,
+        now: Moment,
+        asker: &Asker,
+        word: &'static str,
+        target: &Target,
+        request: &Request,
+    ) -> Result<(), Refused> {
+        let ids = match target {
+            Target::All => self.concerned(request),
+            Target::App(name) => vec![self.known(name)?],
+            Target::Instance(name, index) => return Err(not_one(name, *index)),
+        };
+        let draft = self.jobs.begin(Some(asker.clone()), word, &target.to_string());
+        for id in ids {
+            self.request(now, draft, id, request.clone());
+        }
+        let answer = self.jobs.seal(draft);
+        self.answered(answer);
+        Ok(())
+    }
+
+    /// The apps `all` means for this request: those it makes sense for.
+    fn concerned(&self, request: &Request) -> Vec<AppId> {
+        match request {
+            Request::Delete(_) | Request::Stop(_) => {
+                self.apps.by_name().into_iter().map(|(id, _)| id).collect()
+            }
+            Request::Start(_) | Request::Restart(_) | Request::Reload(_) | Request::Scale(_) => {
+                self.running()
+            }
+        }
+    }
+
+    /// The apps whose workers are to run, in the order of their names.
+    fn running(&self) -> Vec<AppId> {
+        let runs = |id: AppId| self.supervisor.app(id).is_some_and(|it| it.goal() == Goal::Run);
+        self.apps.by_name().into_iter().map(|(id, _)| id).filter(|id| runs(*id)).collect()
+    }
+
+    fn request(&mut self, now: Moment, draft: Draft, id: AppId, request: Request) {
+        let name = self.apps.name(id).map(ToString::to_string).unwrap_or_default();
+        let ticket = self.jobs.ticket(draft, &name);
+        let brings_up = matches!(
+            request,
+            Request::Start(_) | Request::Restart(_) | Request::Reload(_) | Request::Scale(_)
+        );
+        if let Request::Stop(_) | Request::Delete(_) = request
+            && let Some(entry) = self.apps.entry_mut(id)
+        {
+            entry.slept = false;
+        }
+        match self.supervisor.request(now, id, ticket, request) {
+            Ok(()) if brings_up => self.open_sockets(id),
+            Ok(()) => (),
+            Err(refusal) => {
+                let answer = self.jobs.fail(ticket, code(refusal), refused(&name, refusal));
+                self.answered(answer);
+            }
+        }
+    }
+
+    /// Before any worker is spawned: the sockets it inherits.
+    fn open_sockets(&mut self, id: AppId) {
+        let Some(spec) = self.supervisor.app(id).map(|it| Arc::clone(it.spec())) else { return };
+        if spec.cluster.enabled && spec.cluster.strategy == Strategy::Inherit {
+            self.listen(id, &spec);
+        }
+    }
+
+    pub(super) fn finished(&mut self, ticket: Ticket, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Done => self.jobs.close(ticket),
+            Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),
+            Outcome::RolledBack(why) => {
+                let why = format!("{why}; rolled back, the old workers go on");
+                self.jobs.fail(ticket, Code::Failed, why)
+            }
+            Outcome::Superseded => {
+                let why = "a later command took its place".to_owned();
+                self.jobs.fail(ticket, Code::Busy, why)
+            }
+        };
+        self.answered(answer);
+    }
+
+    pub(super) fn progressed(&mut self, ticket: Ticket, worker: WorkerId, step: Step) {
+        let step = self.step(worker, step);
+        let answer = self.jobs.step(ticket, &step);
+        self.answered(answer);
+    }
+
+    pub(super) fn known(&self, name: &str) -> Result<AppId, Refused> {
+        self.apps.find(name).ok_or_else(|| no_such_app(name))
+    }
+
+    /// The living workers that are meant.
+    fn workers_of(&self, target: &Target) -> Result<Vec<WorkerId>, Refused> {
+        let (app, index) = match target {
+            Target::All => (None, None),
+            Target::App(name) => (Some(self.known(name)?), None),
+            Target::Instance(name, index) => (Some(self.known(name)?), Some(*index)),
+        };
+        let meant = |it: &WorkerId| {
+            app.is_none_or(|app| it.instance.app == app)
+                && index.is_none_or(|index| it.instance.index == index)
+        };
+        Ok(self.workers().map(|it| it.id).filter(meant).collect())
+    }
+}
+
+/// Reads a configuration that was resolved at the caller, or one written by hand.
+fn parse(name: &str, config: Value) -> Result<Arc<AppSpec>, Refused> {
+    let mut raw: RawApp = serde_json::from_value(config)
+        .map_err(|error| (Code::Config, format!("Invalid config for app \"{name}\": {error}")))?;
+    raw.name.get_or_insert_with(|| name.to_owned());
+    let spec = resolve::app(&raw, &Base::default(), &Trust).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        (Code::Config, format!("Invalid config for app \"{name}\": {}", faults.join("; ")))
+    })?;
+    if spec.name.as_str() != name {
+        let why = format!("the configuration is for app `{}`, not for `{name}`", spec.name);
+        return Err((Code::Config, why));
+    }
+    Ok(Arc::new(spec))
+}
+
+fn manner(force: Force) -> Manner {
+    match force {
+        Force::Gentle => Manner::Gently,
+        Force::Kill => Manner::Forcibly,
+    }
+}
+
+fn no_such_app(name: &str) -> Refused {
+    (Code::NoSuchApp, format!("App \"{name}\" not found."))
+}
+
+fn not_one(name: &str, index: u16) -> Refused {
+    let why = format!(
+        "this works on whole apps; write `{name}` instead of `{name}:{index}`, or use `signal`"
+    );
+    (Code::Usage, why)
+}
+
+fn code(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::NoSuchApp => Code::NoSuchApp,
+        Refusal::Busy(_) | Refusal::ShuttingDown => Code::Busy,
+        Refusal::AlreadyRunning => Code::AlreadyRunning,
+        Refusal::NotRunning => Code::NotRunning,
+    }
+}
+
+/// The original's words where it had some.
+fn refused(name: &str, refusal: Refusal) -> String {
+    match refusal {
+        Refusal::NoSuchApp => format!("App \"{name}\" not found."),
+        Refusal::AlreadyRunning => format!("App \"{name}\" is already running."),
+        Refusal::NotRunning => format!("App \"{name}\" is not running."),
+        Refusal::Busy(_) | Refusal::ShuttingDown => format!("App \"{name}\": {refusal}"),
+    }
+}

@@ -1,0 +1,202 @@
+//! Commands under way: who asked, which apps are still busy with it, what to answer in the end.
+//!
+//! One command of a client becomes one ticket per app. A client that left is not answered, but
+//! what it asked for goes on.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::{
+    control::{
+        status::Step,
+        wire::{Code, Progress, Reply},
+    },
+    domain::ClientId,
+    supervisor::Ticket,
+};
+
+/// Where a reply goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The connection.
+    pub(super) client: ClientId,
+    /// The request's id.
+    pub(super) id: String,
+    /// Whether it wants to hear of every step.
+    pub(super) progress: Progress,
+}
+
+/// A reply, and where it goes.
+pub(super) type Addressed = (Asker, Reply);
+
+/// Every command under way.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    jobs: BTreeMap<u64, Job>,
+    tickets: BTreeMap<Ticket, (u64, String)>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Job {
+    asker: Option<Asker>,
+    /// The original's word for the result: `started`, `stopped`, …
+    word: &'static str,
+    target: String,
+    open: usize,
+    /// Closed to further tickets: once none is open, the job is over.
+    sealed: bool,
+    apps: Vec<String>,
+    faults: Vec<(Code, String)>,
+}
+
+/// A job that still takes tickets; [`Jobs::seal`] it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft(u64);
+
+impl Jobs {
+    /// Begins a command. It is answered with `word` about `target` once it is sealed and every
+    /// ticket is closed.
+    pub(super) fn begin(&mut self, asker: Option<Asker>, word: &'static str, target: &str) -> Draft {
+        self.last += 1;
+        let job = Job {
+            asker,
+            word,
+            target: target.to_owned(),
+            open: 0,
+            sealed: false,
+            apps: Vec::new(),
+            faults: Vec::new(),
+        };
+        self.jobs.insert(self.last, job);
+        Draft(self.last)
+    }
+
+    /// A ticket for one app's part in the command.
+    pub(super) fn ticket(&mut self, draft: Draft, app: &str) -> Ticket {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        if let Some(job) = self.jobs.get_mut(&draft.0) {
+            job.open += 1;
+            job.apps.push(app.to_owned());
+        }
+        self.tickets.insert(ticket, (draft.0, app.to_owned()));
+        ticket
+    }
+
+    /// The ticket was refused or has failed, and why.
+    pub(super) fn fail(&mut self, ticket: Ticket, code: Code, why: String) -> Option<Addressed> {
+        if let Some((job, _)) = self.tickets.get(&ticket)
+            && let Some(job) = self.jobs.get_mut(job)
+        {
+            job.faults.push((code, why));
+        }
+        self.close(ticket)
+    }
+
+    /// The app's part is done.
+    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Addressed> {
+        let (id, _) = self.tickets.remove(&ticket)?;
+        let job = self.jobs.get_mut(&id)?;
+        job.open = job.open.saturating_sub(1);
+        self.finish(id)
+    }
+
+    /// No further tickets come; the answer, if none was needed or all are closed.
+    pub(super) fn seal(&mut self, draft: Draft) -> Option<Addressed> {
+        self.jobs.get_mut(&draft.0)?.sealed = true;
+        self.finish(draft.0)
+    }
+
+    /// A step to tell, if whoever asked wants to hear it.
+    pub(super) fn step(&self, ticket: Ticket, step: &Step) -> Option<Addressed> {
+        let (job, _) = self.tickets.get(&ticket)?;
+        let asker = self.jobs.get(job)?.asker.as_ref()?;
+        if asker.progress == Progress::Silent {
+            return None;
+        }
+        let data = serde_json::to_value(step).unwrap_or_default();
+        Some((asker.clone(), Reply::Chunk(data)))
+    }
+
+    /// Forgets where to answer; true if the client had asked for something still under way.
+    pub(super) fn leave(&mut self, client: ClientId) -> bool {
+        let mut waited = false;
+        for job in self.jobs.values_mut() {
+            if job.asker.as_ref().is_some_and(|it| it.client == client) {
+                job.asker = None;
+                waited = true;
+            }
+        }
+        waited
+    }
+
+    /// Whether the client waits for something under way.
+    pub(super) fn waits(&self, client: ClientId) -> bool {
+        self.jobs.values().filter_map(|it| it.asker.as_ref()).any(|it| it.client == client)
+    }
+
+    fn finish(&mut self, id: u64) -> Option<Addressed> {
+        if self.jobs.get(&id).is_none_or(|it| it.open > 0 || !it.sealed) {
+            return None;
+        }
+        let job = self.jobs.remove(&id)?;
+        let asker = job.asker?;
+        let reply = match job.faults.as_slice() {
+            [] => Reply::Done(json!({ "name": job.target, "action": job.word, "apps": job.apps })),
+            [(code, why)] => Reply::Failed(*code, why.clone()),
+            [(code, _), ..] => {
+                let whys: Vec<&str> = job.faults.iter().map(|(_, why)| why.as_str()).collect();
+                Reply::Failed(*code, whys.join("; "))
+            }
+        };
+        Some((asker, reply))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker() -> Asker {
+        Asker { client: ClientId(1), id: "7".into(), progress: Progress::Silent }
+    }
+
+    #[test]
+    fn a_command_is_answered_once_all_its_apps_are_done() {
+        let mut jobs = Jobs::default();
+        let draft = jobs.begin(Some(asker()), "stopped", "all");
+        let (one, two) = (jobs.ticket(draft, "a"), jobs.ticket(draft, "b"));
+        assert_eq!(jobs.close(one), None, "b is still busy");
+        assert_eq!(jobs.seal(draft), None);
+        let (_, reply) = jobs.close(two).unwrap();
+        let data = json!({ "name": "all", "action": "stopped", "apps": ["a", "b"] });
+        assert_eq!(reply, Reply::Done(data));
+        assert_eq!(jobs.close(two), None, "answered twice");
+    }
+
+    #[test]
+    fn a_command_for_no_app_is_answered_at_once() {
+        let mut jobs = Jobs::default();
+        let draft = jobs.begin(Some(asker()), "stopped", "all");
+        assert!(jobs.seal(draft).is_some());
+    }
+
+    #[test]
+    fn one_fault_fails_the_command_and_a_client_that_left_hears_nothing() {
+        let mut jobs = Jobs::default();
+        let draft = jobs.begin(Some(asker()), "started", "a");
+        let ticket = jobs.ticket(draft, "a");
+        jobs.seal(draft);
+        let (_, reply) = jobs.fail(ticket, Code::Failed, "boom".into()).unwrap();
+        assert_eq!(reply, Reply::Failed(Code::Failed, "boom".into()));
+
+        let draft = jobs.begin(Some(asker()), "started", "a");
+        let ticket = jobs.ticket(draft, "a");
+        jobs.seal(draft);
+        assert!(jobs.waits(ClientId(1)));
+        assert!(jobs.leave(ClientId(1)));
+        assert_eq!(jobs.close(ticket), None);
+    }
+}

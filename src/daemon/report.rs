@@ -1,0 +1,171 @@
+//! How things look from outside: apps and workers in the original's shapes.
+
+use super::Core;
+use crate::{
+    control::status::{AppStatus, Cpu, DaemonStatus, Memory, Step as WireStep, WorkerStatus},
+    domain::{AppId, AppSpec, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
+    supervisor::{AppView, Cause, PlaceView, Step, WorkerView},
+};
+
+impl Core {
+    /// Every app, in the order of their names.
+    pub(super) fn list(&self, now: Moment) -> Vec<AppStatus> {
+        let ids = self.apps.by_name().into_iter();
+        ids.filter_map(|(id, _)| self.app_status(now, id)).collect()
+    }
+
+    /// The daemon about itself.
+    pub(super) fn daemon_status(&self, now: Moment) -> DaemonStatus {
+        DaemonStatus {
+            apps: self.list(now),
+            uptime: now.since(self.facts.started).as_secs(),
+            pid: self.facts.pid.0,
+            version: self.facts.version.to_owned(),
+            engines: self.facts.engines.clone(),
+            warnings: self.warnings.values().cloned().collect(),
+        }
+    }
+
+    /// One app.
+    pub(super) fn app_status(&self, now: Moment, id: AppId) -> Option<AppStatus> {
+        let app = self.supervisor.app(id)?;
+        let entry = self.apps.entry(id)?;
+        let workers: Vec<WorkerStatus> = app.places().map(|it| self.worker_status(&it)).collect();
+        let started = app.workers().filter_map(|it| it.spawned).min();
+        Some(AppStatus {
+            name: entry.name.to_string(),
+            status: app.status().word().to_owned(),
+            workers,
+            config: serde_json::to_value(crate::config::raw::RawApp::of(app.spec()))
+                .unwrap_or_default(),
+            started_at: started.map(|it| self.facts.clock.unix_millis(it)),
+            balancing: balancing(app.spec()).to_owned(),
+            busy: app.under_way().map(ToOwned::to_owned),
+            config_path: entry.config_path.clone(),
+        })
+        .filter(|_| now >= self.facts.started)
+    }
+
+    fn worker_status(&self, place: &PlaceView) -> WorkerStatus {
+        let unix = |moment: Moment| self.facts.clock.unix_millis(moment);
+        let worker = place.worker.as_ref();
+        let voice = worker.and_then(|it| self.voices.of(it.id));
+        let measured = worker.and_then(|it| self.questions.of(it.id));
+        let usage = measured.map(|it| it.usage);
+        let (exit_code, signal_code) = exit_codes(place.last_exit);
+        WorkerStatus {
+            id: place.id.index,
+            pid: worker.and_then(|it| it.pid).map(|it| it.0),
+            state: place.state.word().to_owned(),
+            started_at: worker.and_then(|it| it.spawned).map(unix),
+            ready_at: worker.and_then(|it| it.ready_at).map(unix),
+            restart_count: place.restarts,
+            consecutive_crashes: place.crashes_in_a_row,
+            last_crash_at: place.crashes.last().map(|it| unix(*it)),
+            exit_code,
+            signal_code,
+            memory: worker.and_then(|it| self.memory(it.id)),
+            cpu: worker.and_then(|it| self.cpu(it.id)),
+            generation: place.generation,
+            reason: place.reason.clone().unwrap_or_default(),
+            next_retry_at: place.retry_at.map(unix),
+            fds: usage.map(|it| it.fds),
+            threads: usage.map(|it| it.threads),
+            processes: usage.map(|it| it.processes),
+            status_text: voice.and_then(|it| it.status.clone()),
+        }
+    }
+
+    fn memory(&self, worker: WorkerId) -> Option<Memory> {
+        let measured = self.questions.of(worker)?;
+        let report = self.voices.of(worker).and_then(|it| it.report).unwrap_or_default();
+        Some(Memory {
+            rss: measured.usage.rss_bytes,
+            heap_total: report.heap_total_bytes.unwrap_or_default(),
+            heap_used: report.heap_used_bytes.unwrap_or_default(),
+            external: report.external_bytes.unwrap_or_default(),
+            timestamp: self.facts.clock.unix_millis(measured.at),
+        })
+    }
+
+    fn cpu(&self, worker: WorkerId) -> Option<Cpu> {
+        let measured = self.questions.of(worker)?;
+        let micros = |it: std::time::Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
+        Some(Cpu {
+            user: micros(measured.usage.user.unwrap_or(measured.usage.cpu)),
+            system: micros(measured.usage.system.unwrap_or_default()),
+            percentage: f64::from(self.millipercent(worker)) / 1000.0,
+            timestamp: self.facts.clock.unix_millis(measured.at),
+        })
+    }
+
+    /// A step of a long command as clients read it.
+    pub(super) fn step(&self, worker: WorkerId, step: Step) -> WireStep {
+        let place = self.place(worker.instance);
+        let view = place.as_ref().and_then(|it| one_of(it, worker));
+        let (word, detail) = match step {
+            Step::Entered(stage) => (stage.word(), None),
+            Step::Ended(cause) => {
+                (ended_as(cause), Some(cause.word().to_owned()))
+            }
+        };
+        WireStep {
+            app: self.apps.name(worker.instance.app).map(ToString::to_string).unwrap_or_default(),
+            worker: worker.instance.index,
+            generation: worker.generation,
+            step: word.to_owned(),
+            pid: view.and_then(|it| it.pid).map(|it| it.0),
+            detail,
+        }
+    }
+
+    /// One place, if it is known.
+    pub(super) fn place(&self, instance: InstanceId) -> Option<PlaceView> {
+        self.supervisor.app(instance.app)?.place(instance.index)
+    }
+
+    /// Every worker of which something is left.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerView> {
+        self.supervisor.apps().flat_map(AppView::workers)
+    }
+}
+
+fn one_of(place: &PlaceView, worker: WorkerId) -> Option<&WorkerView> {
+    place.worker.iter().chain(&place.others).find(|it| it.id == worker)
+}
+
+/// Whether an end was wanted.
+fn ended_as(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Exit | Cause::Signal | Cause::Spawn => "crashed",
+        Cause::Ready | Cause::Health | Cause::Heartbeat => "failed",
+        Cause::Stop | Cause::Restart | Cause::Reload | Cause::Scale | Cause::Rollback => "stopped",
+    }
+}
+
+fn exit_codes(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
+    match exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(Signal(signal).to_string())),
+        Some(Exit::Unknown) | None => (None, None),
+    }
+}
+
+/// How connections reach the workers.
+fn balancing(spec: &AppSpec) -> &'static str {
+    if spec.port.is_none() {
+        return "none: the app has no port";
+    }
+    if !spec.cluster.enabled {
+        return "none: the worker opens the port for itself";
+    }
+    match spec.cluster.strategy {
+        Strategy::Inherit => "inherit: bunpilot's sockets, one of the ready workers at random",
+        Strategy::ReusePort => "reusePort: the kernel's hash over the workers' own sockets",
+        Strategy::Auto => {
+            "auto: reusePort, the kernel's hash over the workers' own sockets; workers are not \
+             probed one by one"
+        }
+        Strategy::Proxy => "proxy",
+    }
+}

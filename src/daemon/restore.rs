@@ -1,0 +1,108 @@
+//! What a new daemon makes of what an earlier one left: the database, and the guard's inventory.
+//!
+//! Nothing that lives is started again; what the earlier daemon was about to do goes on. After a
+//! reboot nothing lives, and nothing is started until somebody says `resurrect`.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Core, apps::Entry};
+use crate::{
+    config::{Base, Trust, raw::RawApp, resolve},
+    domain::{AppSpec, Moment, Signal},
+    supervisor::{Legacy, SavedPlace},
+    world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},
+};
+
+/// Whether the guard outlived the daemon before us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// We are the first daemon of this guard: a start, or a reboot.
+    First,
+    /// The guard started us again.
+    Next,
+}
+
+impl Core {
+    /// Takes over. Call it once, before the first turn.
+    pub fn restore(&mut self, now: Moment, life: Life, saved: Saved, survivors: Vec<Survivor>) {
+        self.apps.reserve(saved.last_app);
+        let mut survivors = survivors;
+        for app in saved.apps {
+            let id = app.id;
+            let (own, others) = survivors.into_iter().partition(|it| it.worker.instance.app == id);
+            survivors = others;
+            self.restore_app(now, life, app, &saved.instances, own);
+        }
+        for stranger in &survivors {
+            tracing::warn!(worker = %stranger.worker, pid = %stranger.pid, "a worker of no app");
+            self.disown(stranger);
+        }
+        self.collect();
+    }
+
+    fn restore_app(
+        &mut self,
+        now: Moment,
+        life: Life,
+        app: SavedApp,
+        instances: &[SavedInstance],
+        survivors: Vec<Survivor>,
+    ) {
+        let Some(spec) = read(&app.config) else {
+            let why = format!("the configuration of app `{}` cannot be read back", app.name);
+            self.warn("configuration", why);
+            survivors.iter().for_each(|it| self.disown(it));
+            return;
+        };
+        let asleep = life == Life::First && survivors.is_empty() && app.goal == Goal::Run;
+        self.apps.restore(
+            app.id,
+            Entry {
+                name: app.name.clone(),
+                config_path: app.config_path.clone(),
+                created_unix_millis: app.created_unix_millis,
+                slept: asleep,
+            },
+        );
+        let places = instances.iter().filter(|it| it.worker.instance.app == app.id);
+        let legacy = Legacy {
+            goal: if asleep { Goal::Rest } else { app.goal },
+            previous: app.previous.as_deref().and_then(read),
+            places: places.map(|it| self.saved_place(it)).collect(),
+            survivors,
+        };
+        if legacy.goal == Goal::Run {
+            self.listen(app.id, &spec);
+        }
+        self.supervisor.adopt(now, app.id, spec, legacy);
+    }
+
+    fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {
+        let boot = self.facts.clock.boot;
+        let moment = |unix: &u64| Moment::from_boot(Duration::from_millis(*unix).saturating_sub(boot));
+        SavedPlace {
+            index: saved.worker.instance.index,
+            generation: saved.worker.generation,
+            restarts: saved.restarts,
+            crashes_in_a_row: saved.crashes_in_a_row,
+            crashes: saved.crashes_unix_millis.iter().map(moment).collect(),
+            gave_up: (saved.state == "errored").then(|| "it crashed too often".to_owned()),
+        }
+    }
+
+    /// Ends a worker whose app nobody remembers.
+    fn disown(&mut self, survivor: &Survivor) {
+        if survivor.gone {
+            self.act(Action::Forget(survivor.worker));
+        } else {
+            self.act(Action::Signal(survivor.worker, Signal::KILL, Reach::Tree));
+            self.strangers.insert(survivor.worker);
+        }
+    }
+}
+
+/// Reads a configuration the database kept.
+fn read(config: &str) -> Option<Arc<AppSpec>> {
+    let raw: RawApp = serde_json::from_str(config).ok()?;
+    resolve::app(&raw, &Base::default(), &Trust).ok().map(Arc::new)
+}

@@ -1,0 +1,490 @@
+//! The daemon, put together: takes over from the one before, opens what is missing, turns the
+//! loop until it is over.
+//!
+//! Every descriptor that must outlive the daemon is with the guard: after a crash it comes back
+//! from there, so that no client and no scraper is ever refused in between.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{fs::DirBuilderExt as _, fs::PermissionsExt as _, net::UnixListener},
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::{
+    clients::Clients,
+    clock,
+    guardian::Guardian,
+    hatchery::{self, Arrival},
+    inbox::Inbox,
+    listeners::{self, Listeners},
+    lock::{LockError, PidFile},
+    logs::{Pump, PumpNotice},
+    meters::Meters,
+    runtime::Runtime,
+    scrapes::Scrapes,
+    workers::Workers,
+    world::{Barrier, LinuxWorld, Shared},
+};
+use crate::{
+    api,
+    daemon::{self, Core, Facts, Life, Turn},
+    domain::{AppId, Pid, Signal, WorkerId},
+    guard::{
+        GuardError,
+        link::Link,
+        wire::{Notice, Order, Rung},
+    },
+    store::{Store, StoreError, StoreNotice},
+    world::{Event, Survivor},
+};
+
+/// Where the daemon keeps its files, and where it serves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of everything else.
+    pub home: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Port of the metrics server on the loopback address; `None`: no server.
+    pub http_port: Option<u16>,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It was not started by a guard.
+    #[error("the daemon is started by its guard; use `bunpilot daemon start`")]
+    NoGuard(#[source] GuardError),
+    /// The guard speaks another language, or is gone.
+    #[error("cannot talk to the guard")]
+    Guard(#[source] GuardError),
+    /// The pid file cannot be taken.
+    #[error(transparent)]
+    Lock(LockError),
+    /// A folder cannot be made.
+    #[error("cannot make the folder `{}`", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The database is beyond us.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The control socket cannot be opened.
+    #[error("cannot listen on `{}`", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The runtime or the log pump cannot be started.
+    #[error("cannot {what}")]
+    Start {
+        /// What we tried.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The loop broke.
+    #[error("the daemon's loop broke")]
+    Loop(#[source] io::Error),
+}
+
+/// What the guard kept.
+struct Inventory {
+    workers: BTreeMap<WorkerId, Arrival>,
+    held: BTreeMap<String, OwnedFd>,
+    rung: Rung,
+}
+
+/// Pause between two looks at whether every worker's output is written.
+const FAREWELL_LOOK: Duration = Duration::from_millis(10);
+
+/// Looks before the daemon ends all the same: five seconds; a file may be on a full disk.
+const FAREWELL_LOOKS_MAX: u32 = 500;
+
+/// Names under which the guard keeps the daemon's own sockets.
+const CONTROL_KEY: &str = "control";
+const HTTP_KEY: &str = "http";
+
+/// Runs the daemon to its end.
+///
+/// Returns at once, without harm, if another daemon serves this home.
+///
+/// # Errors
+///
+/// [`DaemonError`]; the guard starts the daemon again.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    let mut link = Link::from_env().map_err(DaemonError::NoGuard)?;
+    let _lock = match PidFile::take(&config.home.join("bunpilot.pid")) {
+        Ok(lock) => lock,
+        Err(held @ LockError::Held { .. }) => {
+            tracing::info!(%held, "nothing to do");
+            return last_order(&mut link);
+        }
+        Err(error) => return Err(DaemonError::Lock(error)),
+    };
+    let logs = folder(&config.home.join("logs"))?;
+    let notify = folder(&config.home.join("notify"))?;
+    let mut inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
+    let life =
+        if inventory.held.contains_key(CONTROL_KEY) { Life::Next } else { Life::First };
+
+    let (told, hear) = unbounded_channel();
+    let from_store = told.clone();
+    let (store, saved, notes) = Store::open(&config.home.join("bunpilot.db"), move |notice| {
+        // Fails only once the control thread is gone, and with it everybody who would listen.
+        let _ending = from_store.send(Told::Store(notice));
+    })
+    .map_err(DaemonError::Store)?;
+    let pump = Pump::start(move |notice| {
+        let _ending = told.send(Told::Pump(notice));
+    })
+    .map_err(|source| DaemonError::Start { what: "start the log pump", source })?;
+    let runtime = Runtime::start()
+        .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
+
+    let control = control_socket(config, &mut inventory)?;
+    let (http, http_state) = http_socket(config, &mut inventory);
+    let facts = facts(&runtime, &pump, inventory.rung, &http_state);
+    let mut core = Core::new(facts);
+    for note in &notes {
+        core.note(note.to_string());
+    }
+
+    let inbox = Inbox::default();
+    let next_client = Rc::new(Cell::new(1));
+    let mut sockets = Listeners::default();
+    adopt_sockets(&mut sockets, &mut inventory.held);
+    let survivors = inventory.workers.values().map(|it| survivor(it)).collect();
+    let shared = Rc::new(Shared {
+        guardian: RefCell::new(Guardian::new(link)),
+        workers: Workers::new(runtime.mode(), inbox.clone()),
+        clients: RefCell::new(None),
+        scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
+        listeners: RefCell::new(sockets),
+        meters: RefCell::new(Meters::default()),
+        pump: RefCell::new(Some(pump)),
+        store,
+        logs,
+        notify,
+        barrier: RefCell::new(Barrier::default()),
+        closing: RefCell::default(),
+        unclaimed: RefCell::new(inventory.workers),
+        inbox,
+    });
+    keep(&shared, CONTROL_KEY, control.as_fd());
+    if let Some(http) = &http {
+        keep(&shared, HTTP_KEY, http.as_fd());
+    }
+    core.restore(clock::now(), life, saved, survivors);
+
+    let mut world = LinuxWorld::new(runtime, Rc::clone(&shared));
+    world.begin(serve_clients(Rc::clone(&shared), world.runtime.mode(), control, next_client));
+    if let Some(http) = http {
+        world.begin(serve_http(Rc::clone(&shared), http));
+    }
+    world.begin(listen_to_guard(Rc::clone(&shared)));
+    world.begin(listen_to_threads(Rc::clone(&shared), hear));
+    world.begin(listen_to_signals(Rc::clone(&shared)));
+    let mut events = Vec::new();
+    while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn {
+    }
+    farewell(config, &world, &shared);
+    Ok(())
+}
+
+/// What other threads say.
+enum Told {
+    Store(StoreNotice),
+    Pump(PumpNotice),
+}
+
+fn folder(path: &Path) -> Result<PathBuf, DaemonError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| DaemonError::Folder { path: path.to_owned(), source })?;
+    Ok(path.to_owned())
+}
+
+/// Another daemon serves this home: lets the guard end, too.
+fn last_order(link: &mut Link) -> Result<(), DaemonError> {
+    link.send(&Order::Exit, Vec::new()).map_err(DaemonError::Guard)?;
+    link.flush().map_err(|source| DaemonError::Guard(GuardError::Link(source)))?;
+    Ok(())
+}
+
+fn take_inventory(link: &mut Link) -> Result<Inventory, GuardError> {
+    link.send(&Order::Inventory, Vec::new())?;
+    let mut workers = BTreeMap::new();
+    let mut held = BTreeMap::new();
+    loop {
+        link.flush().map_err(GuardError::Link)?;
+        let mut said = Vec::new();
+        link.receive(&mut said)?;
+        if said.is_empty() {
+            wait(link).map_err(GuardError::Link)?;
+        }
+        for (notice, fds) in said {
+            match notice {
+                Notice::Worker(life, roles) => {
+                    if let Ok(worker) = life.label.parse() {
+                        workers.insert(worker, Arrival::new(life, roles, fds));
+                    }
+                }
+                Notice::Held { key } => held.extend(fds.into_iter().next().map(|fd| (key, fd))),
+                Notice::InventoryEnd { rung, .. } => return Ok(Inventory { workers, held, rung }),
+                // About workers told before; the notice of their life says it as well.
+                Notice::Exited { .. } | Notice::Gone { .. } | Notice::SpawnFailed { .. } => (),
+            }
+        }
+    }
+}
+
+fn wait(link: &Link) -> io::Result<()> {
+    let flags = if link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    match poll(&mut [PollFd::new(link, flags)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn survivor(arrival: &Arrival) -> Survivor {
+    let life = &arrival.life;
+    Survivor {
+        // The inventory keeps only labels that parse.
+        worker: life.label.parse().unwrap_or(WorkerId::new(AppId(0), 0, 0)),
+        pid: life.pid,
+        spawned: life.spawned,
+        note: life.note.clone(),
+        exit: life.exit,
+        gone: life.gone,
+    }
+}
+
+fn adopt_sockets(sockets: &mut Listeners, held: &mut BTreeMap<String, OwnedFd>) {
+    let mut apps: BTreeMap<AppId, BTreeMap<usize, OwnedFd>> = BTreeMap::new();
+    for (key, fd) in std::mem::take(held) {
+        match listeners::parse_key(&key) {
+            Some((app, index)) => {
+                apps.entry(app).or_default().insert(index, fd);
+            }
+            None => {
+                held.insert(key, fd);
+            }
+        }
+    }
+    for (app, fds) in apps {
+        if let Err(why) = sockets.adopt(app, fds.into_values().collect()) {
+            tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+        }
+    }
+}
+
+fn control_socket(
+    config: &Config,
+    inventory: &mut Inventory,
+) -> Result<UnixListener, DaemonError> {
+    if let Some(fd) = inventory.held.remove(CONTROL_KEY)
+        && config.socket.exists()
+    {
+        return Ok(UnixListener::from(fd));
+    }
+    let failed = |source| DaemonError::Socket { path: config.socket.clone(), source };
+    match std::fs::remove_file(&config.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => (),
+    }
+    let listener = UnixListener::bind(&config.socket).map_err(failed)?;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&config.socket, mode).map_err(failed)?;
+    Ok(listener)
+}
+
+/// The metrics server's socket, and what to say about it.
+fn http_socket(
+    config: &Config,
+    inventory: &mut Inventory,
+) -> (Option<TcpListener>, Result<String, String>) {
+    let kept = inventory.held.remove(HTTP_KEY).map(TcpListener::from);
+    let Some(port) = config.http_port else { return (None, Ok("off".to_owned())) };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match kept.map_or_else(|| TcpListener::bind(address), Ok) {
+        Ok(listener) => {
+            let bound = listener.local_addr().unwrap_or(address);
+            (Some(listener), Ok(bound.to_string()))
+        }
+        Err(error) => (
+            None,
+            Err(format!(
+                "no metrics server: cannot listen on {address} ({error}); free the port, or set \
+                 `BUNPILOT_HTTP_PORT` and restart the daemon"
+            )),
+        ),
+    }
+}
+
+fn facts(
+    runtime: &Runtime,
+    pump: &Pump,
+    rung: Rung,
+    http: &Result<String, String>,
+) -> Facts {
+    let trees = match rung {
+        Rung::Cgroup => "cgroup2",
+        Rung::Session => "process group",
+    };
+    let (Ok(http) | Err(http)) = http;
+    let engines = [
+        ("control", runtime.name().to_owned()),
+        ("logs", pump.engine().to_string()),
+        ("trees", trees.to_owned()),
+        ("http", http.clone()),
+    ];
+    Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: Pid(i32::try_from(std::process::id()).unwrap_or_default()),
+        started: clock::now(),
+        clock: clock::wall(),
+        engines: engines.into_iter().map(|(part, engine)| (part.to_owned(), engine)).collect(),
+    }
+}
+
+/// Leaves a copy of one of the daemon's own sockets with the guard.
+fn keep(shared: &Shared, key: &str, fd: std::os::fd::BorrowedFd<'_>) {
+    match fd.try_clone_to_owned() {
+        Ok(copy) => {
+            let order = Order::Hold { key: key.to_owned() };
+            shared.guardian.borrow().order_with(&order, vec![copy]);
+        }
+        Err(error) => tracing::warn!(key, %error, "the guard cannot keep the socket"),
+    }
+}
+
+async fn serve_clients(
+    shared: Rc<Shared>,
+    mode: super::runtime::Mode,
+    listener: UnixListener,
+    next: Rc<Cell<u64>>,
+) {
+    match Clients::serve(mode, shared.inbox.clone(), listener, next) {
+        Ok(clients) => *shared.clients.borrow_mut() = Some(clients),
+        Err(error) => tracing::error!(%error, "nobody can reach the daemon"),
+    }
+}
+
+async fn serve_http(shared: Rc<Shared>, listener: TcpListener) {
+    let asked = Rc::clone(&shared);
+    let served = api::serve(listener, move |question| {
+        let shared = Rc::clone(&asked);
+        async move { shared.scrapes.ask(question).await }
+    });
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the metrics server ended");
+    }
+}
+
+async fn listen_to_guard(shared: Rc<Shared>) {
+    let guardian = shared.guardian.borrow().clone();
+    let said = Rc::clone(&shared);
+    if let Err(error) = guardian.listen(move |it| hatchery::said(&said, it)).await {
+        tracing::error!(%error, "the guard is gone");
+        shared.inbox.push(Event::Signalled(Signal::TERM));
+    }
+}
+
+async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>) {
+    while let Some(told) = hear.recv().await {
+        match told {
+            Told::Pump(notice) => pump_said(&shared, notice),
+            Told::Store(StoreNotice::Flushed(token)) => {
+                shared.barrier.borrow_mut().flushed(token);
+                shared.inbox.wake();
+            }
+            Told::Store(StoreNotice::Failed { reason }) => {
+                shared.inbox.push(Event::StoreFailed(reason));
+            }
+            Told::Store(StoreNotice::Recovered { dropped, notes }) => {
+                tracing::info!(dropped, ?notes, "the database is written again");
+            }
+        }
+    }
+}
+
+fn pump_said(shared: &Shared, notice: PumpNotice) {
+    match notice {
+        PumpNotice::Closed(worker, _) => shared.stream_closed(worker),
+        PumpNotice::Blocked { path, reason } => {
+            tracing::warn!(path = %path.display(), reason, "a log file cannot be written");
+        }
+        PumpNotice::Resumed { path, after } => {
+            tracing::info!(path = %path.display(), ?after, "the log file is written again");
+        }
+        PumpNotice::RotationFailed { path, reason } => {
+            tracing::warn!(path = %path.display(), reason, "a log file cannot be rotated");
+        }
+        PumpNotice::Dropped { worker, stream, bytes } => {
+            tracing::warn!(%worker, %stream, bytes, "last words of a worker were dropped");
+        }
+        PumpNotice::Broken(reason) => tracing::error!(reason, "the log pump ended"),
+    }
+}
+
+async fn listen_to_signals(shared: Rc<Shared>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [
+        (SignalKind::terminate(), Signal::TERM),
+        (SignalKind::interrupt(), Signal::INT),
+        (SignalKind::hangup(), Signal::HUP),
+    ];
+    for (kind, number) in kinds {
+        match signal(kind) {
+            Ok(mut stream) => {
+                let shared = Rc::clone(&shared);
+                tokio::task::spawn_local(async move {
+                    while stream.recv().await.is_some() {
+                        shared.inbox.push(Event::Signalled(number));
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, %number, "the signal is not handled"),
+        }
+    }
+}
+
+/// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
+fn farewell(config: &Config, world: &LinuxWorld, shared: &Shared) {
+    world.runtime.block_on(async {
+        // The last replies go out, the last output is written.
+        for _ in 0..FAREWELL_LOOKS_MAX {
+            tokio::time::sleep(FAREWELL_LOOK).await;
+            if shared.closing.borrow().is_empty() {
+                break;
+            }
+        }
+    });
+    if let Some(pump) = shared.pump.borrow_mut().take() {
+        pump.shutdown();
+    }
+    for path in [&config.socket, &config.home.join("bunpilot.pid")] {
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!(path = %path.display(), %error, "nothing to remove");
+        }
+    }
+}

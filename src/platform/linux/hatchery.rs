@@ -1,0 +1,133 @@
+//! Where workers come to life: orders to the guard, and what it says about them.
+
+use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::PathBuf};
+
+use super::{
+    guardian::Said,
+    logs::{PIPE_BYTES, Target},
+    workers::Ends,
+    world::Shared,
+};
+use crate::{
+    domain::WorkerId,
+    guard::wire::{Channel, Life, Notice, Order, Role, Spawn},
+    ipc::contract,
+    logs::{Stream, files},
+    world::{Event, Launch},
+};
+
+/// Longest path of a unix socket, its closing NUL included (`unix(7)`).
+const SOCKET_PATH_MAX: usize = 108;
+
+/// A worker the guard knows, with the descriptors that belong to it.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) life: Life,
+    pub(super) fds: BTreeMap<Role, OwnedFd>,
+}
+
+impl Arrival {
+    pub(super) fn new(life: Life, roles: Vec<Role>, fds: Vec<OwnedFd>) -> Self {
+        Self { life, fds: roles.into_iter().zip(fds).collect() }
+    }
+}
+
+/// Asks the guard for a worker.
+pub(super) fn spawn(shared: &Shared, launch: Launch) {
+    let worker = launch.worker;
+    let inherited = shared.listeners.borrow_mut().expect(worker, launch.lane, &launch.spec);
+    match inherited {
+        Ok(key) => {
+            let spawn = plan(shared, &launch, key);
+            shared.workers.expect(launch);
+            shared.order(&Order::Spawn(Box::new(spawn)));
+        }
+        Err(why) => shared.inbox.push(Event::SpawnFailed(worker, why)),
+    }
+}
+
+fn plan(shared: &Shared, launch: &Launch, listen: Option<String>) -> Spawn {
+    let spec = &launch.spec;
+    let text = |it: (String, String)| (OsString::from(it.0), OsString::from(it.1));
+    Spawn {
+        label: launch.worker.to_string(),
+        note: launch.note.clone(),
+        argv: contract::command(spec),
+        env: contract::environment(spec, launch.worker).into_iter().map(text).collect(),
+        cwd: spec.cwd.clone(),
+        user: spec.user,
+        limits: spec.limits.iter().map(|(name, limit)| (name.clone(), *limit)).collect(),
+        listen: listen.into_iter().collect(),
+        channel: Channel::Json,
+        notify: notify_path(shared, launch.worker),
+        pipe_bytes: u32::try_from(PIPE_BYTES).unwrap_or(u32::MAX),
+    }
+}
+
+/// Where the worker's `NOTIFY_SOCKET` is; none if the home's path is too long for a socket.
+fn notify_path(shared: &Shared, worker: WorkerId) -> Option<PathBuf> {
+    let WorkerId { instance, generation } = worker;
+    let name = format!("{}-{}-{generation}", instance.app.0, instance.index);
+    Some(shared.notify.join(name)).filter(|it| it.as_os_str().len() < SOCKET_PATH_MAX)
+}
+
+/// Takes over a worker the guard kept. Called within the runtime.
+pub(super) fn adopt(shared: &Shared, launch: Launch) {
+    let worker = launch.worker;
+    let Some(arrival) = shared.unclaimed.borrow_mut().remove(&worker) else { return };
+    // The sockets were adopted before; a worker that inherits none is told so as well.
+    if let Err(why) = shared.listeners.borrow_mut().expect(worker, launch.lane, &launch.spec) {
+        tracing::warn!(%worker, why, "the worker's socket is not known any more");
+    }
+    shared.workers.expect(launch);
+    attend(shared, worker, arrival);
+}
+
+/// Carries what the guard says. Called within the runtime.
+pub(super) fn said(shared: &Shared, (notice, fds): Said) {
+    match notice {
+        Notice::Worker(life, roles) => {
+            let Ok(worker) = life.label.parse::<WorkerId>() else { return };
+            let pid = life.pid;
+            attend(shared, worker, Arrival::new(life, roles, fds));
+            shared.inbox.push(Event::Spawned(worker, pid));
+        }
+        Notice::SpawnFailed { label, reason } => {
+            tell(shared, &label, |worker| Event::SpawnFailed(worker, reason));
+        }
+        Notice::Exited { label, exit } => tell(shared, &label, |it| Event::Exited(it, exit)),
+        Notice::Gone { label } => tell(shared, &label, Event::Gone),
+        // Both belong to the inventory, which is complete before the loop begins.
+        Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
+    }
+}
+
+fn tell(shared: &Shared, label: &str, event: impl FnOnce(WorkerId) -> Event) {
+    if let Ok(worker) = label.parse() {
+        shared.inbox.push(event(worker));
+    }
+}
+
+/// Begins to read what a worker says and prints.
+fn attend(shared: &Shared, worker: WorkerId, arrival: Arrival) {
+    let Arrival { life, mut fds } = arrival;
+    let out = fds.remove(&Role::Out).map(|fd| (Stream::Out, fd));
+    let err = fds.remove(&Role::Err).map(|fd| (Stream::Err, fd));
+    for (stream, fd) in out.into_iter().chain(err) {
+        capture(shared, worker, stream, fd);
+    }
+    let ends = Ends { channel: fds.remove(&Role::Channel), notify: fds.remove(&Role::Notify) };
+    shared.workers.arrived(worker, life.pid, ends);
+}
+
+fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {
+    let Some(Launch { spec, .. }) = shared.workers.launch(worker) else { return };
+    let path = files::paths(&shared.logs, &spec, worker.instance.index, stream);
+    let target = Target::new(path, &spec.logs);
+    let mut pump = shared.pump.borrow_mut();
+    match pump.as_mut().map(|it| it.capture(worker, stream, fd, target)) {
+        Some(Ok(())) => shared.closing.borrow_mut().entry(worker).or_default().open += 1,
+        None => (), // the daemon ends; the next one reads on
+        Some(Err(error)) => tracing::error!(%worker, %error, "the worker's output waits in its pipe"),
+    }
+}

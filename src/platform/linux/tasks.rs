@@ -1,0 +1,88 @@
+//! Actions that take their time: each is a task of the control runtime that ends in one event.
+
+use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use super::{listen, listeners, probe as http, selector::Group, world::Shared};
+use crate::{
+    domain::{AppSpec, ClientId, WorkerId},
+    logs::{Stream, files},
+    world::{Event, Probe},
+};
+
+/// First pause between two looks at whether a worker listens.
+const LOOK_MIN: Duration = Duration::from_millis(4);
+
+/// Longest pause: a look reads `/proc` and costs tens of microseconds.
+const LOOK_MAX: Duration = Duration::from_millis(50);
+
+/// Pause between two looks at whether a retired worker's queue is empty.
+const DRAIN_LOOK: Duration = Duration::from_millis(2);
+
+/// Waits until no connection waits for `worker` any more.
+pub(super) async fn drain(shared: Rc<Shared>, worker: WorkerId) {
+    while shared.workers.pid(worker).is_some() && shared.listeners.borrow().backlog(worker) > 0 {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    shared.inbox.push(Event::Drained(worker));
+}
+
+/// Looks whether `worker` serves its app's port, until it does or its time to be ready is over.
+pub(super) async fn await_listen(shared: Rc<Shared>, worker: WorkerId) {
+    let Some(launch) = shared.workers.launch(worker) else { return };
+    let Some(port) = launch.spec.port else { return };
+    let mut pause = LOOK_MIN;
+    let mut waited = Duration::ZERO;
+    while let Some(pid) = shared.workers.pid(worker)
+        && waited < launch.spec.ready_timeout
+    {
+        let seen = if listeners::inherits(&launch.spec) {
+            let socket = shared.listeners.borrow().socket(worker);
+            socket.is_some_and(|(_, inode)| listen::accepting(pid, inode))
+        } else {
+            listen::listening(pid, port.get())
+        };
+        if seen {
+            shared.inbox.push(Event::Listening(worker));
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        pause = pause.mul_f32(1.3).min(LOOK_MAX);
+    }
+}
+
+/// Sends one probe to `worker`, if it can be addressed alone.
+pub(super) async fn probe(shared: Rc<Shared>, worker: WorkerId) {
+    let Some(launch) = shared.workers.launch(worker) else { return };
+    let spec = &launch.spec;
+    let (Some(port), Some(health)) = (spec.port, &spec.health) else { return };
+    let socket = shared.listeners.borrow().socket(worker);
+    let source = socket.map(|(index, _)| Group::probe_source(index));
+    let seen = if source.is_some() || shared.workers.is_alone(worker) {
+        let (path, timeout) = (health.path.clone(), health.timeout);
+        http::probe(&http::Target { port: port.get(), source, path, timeout }).await
+    } else {
+        Probe::Unreachable
+    };
+    shared.inbox.push(Event::Probed(worker, seen));
+}
+
+/// Reads the ends of an app's log files on a thread that may block.
+pub(super) async fn tail(
+    shared: Rc<Shared>,
+    client: ClientId,
+    id: String,
+    spec: Arc<AppSpec>,
+    lines: u32,
+) {
+    let instances = 0..spec.instances.get();
+    let streams = instances.flat_map(|index| [(index, Stream::Out), (index, Stream::Err)]);
+    let paths: Vec<PathBuf> =
+        streams.map(|(index, stream)| files::paths(&shared.logs, &spec, index, stream)).collect();
+    let count = usize::try_from(lines).unwrap_or(usize::MAX);
+    let read = tokio::task::spawn_blocking(move || {
+        paths.iter().flat_map(|path| super::tail::last_lines(path, count)).collect()
+    });
+    let lines = read.await.unwrap_or_default();
+    shared.inbox.push(Event::Tailed(client, id, lines));
+}

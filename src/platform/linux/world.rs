@@ -1,0 +1,276 @@
+//! The door of the daemon's loop on Linux: every [`Action`] begins here, every [`Event`] comes
+//! from here.
+//!
+//! One thread. Actions are carried out at once where that cannot block, else by a task of the
+//! control runtime; the log pump and the database have threads of their own. Nothing is decided:
+//! the order of things and what they mean is the core's.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::PathBuf,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    clients::Clients, clock, guardian::Guardian, inbox::Inbox, listeners::Listeners, logs::Pump,
+    meters::Meters, runtime::Runtime, scrapes::Scrapes, workers::Workers,
+};
+use crate::{
+    domain::{Moment, WorkerId},
+    guard::wire::Order,
+    store::Store,
+    world::{Action, Event, Launch, Record, World},
+};
+
+/// Most events given to the loop at a time.
+const EVENTS_PER_TURN: usize = 256;
+
+/// A task that waits for the runtime.
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Everything outside, on Linux.
+pub struct LinuxWorld {
+    pub(super) runtime: Runtime,
+    pub(super) shared: Rc<Shared>,
+    /// Tasks to begin as soon as the runtime runs.
+    tasks: Vec<Task>,
+}
+
+/// What actions and tasks share.
+pub(super) struct Shared {
+    pub(super) inbox: Inbox,
+    pub(super) guardian: RefCell<Guardian>,
+    pub(super) workers: Workers,
+    pub(super) clients: RefCell<Option<Clients>>,
+    pub(super) scrapes: Scrapes,
+    pub(super) listeners: RefCell<Listeners>,
+    pub(super) meters: RefCell<Meters>,
+    pub(super) pump: RefCell<Option<Pump>>,
+    pub(super) store: Store,
+    /// Folder of the apps' logs.
+    pub(super) logs: PathBuf,
+    /// Folder of the notify sockets.
+    pub(super) notify: PathBuf,
+    /// What must not take effect before the database is written.
+    pub(super) barrier: RefCell<Barrier>,
+    /// Output streams still being written, for each worker the core has let go of.
+    pub(super) closing: RefCell<BTreeMap<WorkerId, Closing>>,
+    /// Workers that came with the guard's inventory and wait to be taken over.
+    pub(super) unclaimed: RefCell<BTreeMap<WorkerId, super::hatchery::Arrival>>,
+}
+
+/// Holds back spawns until the database has what they rest on.
+#[derive(Default)]
+pub(super) struct Barrier {
+    token: u64,
+    flushed: u64,
+    held: VecDeque<Action>,
+}
+
+/// How far a worker is from being forgotten.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Closing {
+    /// Streams the pump still reads.
+    pub(super) open: u8,
+    /// The core asked to forget it.
+    pub(super) asked: bool,
+}
+
+impl World for LinuxWorld {
+    fn submit(&mut self, action: Action) {
+        if self.shared.barrier.borrow_mut().holds(&action) {
+            self.shared.barrier.borrow_mut().held.push_back(action);
+        } else {
+            self.carry_out(action);
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<Moment> {
+        let inbox = self.shared.inbox.clone();
+        let tasks = std::mem::take(&mut self.tasks);
+        self.runtime.block_on(async {
+            for task in tasks {
+                tokio::task::spawn_local(task);
+            }
+            match deadline {
+                Some(deadline) => {
+                    let rest = deadline.since(clock::now());
+                    // A timer may fire within the millisecond before it is due.
+                    let rest = rest.saturating_add(Duration::from_millis(1));
+                    let _elapsed_or_filled = tokio::time::timeout(rest, inbox.filled()).await;
+                }
+                None => inbox.filled().await,
+            }
+        });
+        self.release();
+        self.shared.inbox.take(EVENTS_PER_TURN, events);
+        Ok(clock::now())
+    }
+}
+
+impl Barrier {
+    /// Whether `action` waits for the database, or for another action that does.
+    fn holds(&self, action: &Action) -> bool {
+        self.flushed < self.token
+            && matches!(action, Action::Spawn(_) | Action::Forget(_) | Action::Signal(..))
+    }
+
+    /// The database has everything up to `token`.
+    pub(super) fn flushed(&mut self, token: u64) {
+        self.flushed = self.flushed.max(token);
+    }
+}
+
+impl LinuxWorld {
+    pub(super) fn new(runtime: Runtime, shared: Rc<Shared>) -> Self {
+        Self { runtime, shared, tasks: Vec::new() }
+    }
+
+    /// Begins a task with the next turn.
+    pub(super) fn begin(&mut self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.push(Box::pin(task));
+    }
+
+    /// Carries out what the barrier held, once the database is written.
+    fn release(&mut self) {
+        loop {
+            let next = {
+                let mut barrier = self.shared.barrier.borrow_mut();
+                if barrier.flushed < barrier.token {
+                    return;
+                }
+                barrier.held.pop_front()
+            };
+            match next {
+                Some(action) => self.carry_out(action),
+                None => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let shared = Rc::clone(&self.shared);
+        match action {
+            Action::Spawn(launch) => shared.spawn(launch),
+            Action::Adopt(launch) => self.begin(async move { shared.adopt(launch) }),
+            Action::Signal(worker, signal, reach) => {
+                shared.order(&Order::Signal { label: worker.to_string(), signal, reach });
+            }
+            Action::Forget(worker) => shared.forget(worker),
+            Action::Note(worker, note) => {
+                shared.order(&Order::Note { label: worker.to_string(), note });
+            }
+            Action::Admit(worker) => shared.listeners.borrow_mut().admit(worker),
+            Action::Retire(worker) => {
+                shared.listeners.borrow_mut().retire(worker);
+                self.begin(super::tasks::drain(shared, worker));
+            }
+            Action::AwaitListen(worker) => self.begin(super::tasks::await_listen(shared, worker)),
+            Action::Probe(worker) => self.begin(super::tasks::probe(shared, worker)),
+            Action::Channel(worker, line) => shared.workers.say(worker, line),
+            Action::Sample(workers, depth) => {
+                let mut meters = shared.meters.borrow_mut();
+                let samples = meters.measure(&workers, depth, &shared.workers);
+                shared.inbox.push(Event::Sampled(samples, meters.daemon(depth)));
+            }
+            Action::Tail(client, id, spec, lines) => {
+                self.begin(super::tasks::tail(shared, client, id, spec, lines));
+            }
+            Action::Reply(client, bytes) => shared.with_clients(|it| it.send(client, bytes)),
+            Action::Hangup(client) => shared.with_clients(|it| it.finish(client)),
+            Action::Answer(client, answer) => shared.scrapes.answer(client, answer),
+            Action::Persist(record) => shared.persist(record),
+            Action::Listen(app, spec) => shared.listen(app, &spec),
+            Action::Unlisten(app) => {
+                for key in shared.listeners.borrow_mut().close(app) {
+                    shared.order(&Order::Release { key });
+                }
+            }
+            Action::Exit => shared.order(&Order::Exit),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn order(&self, order: &Order) {
+        self.guardian.borrow().order(order);
+    }
+
+    fn with_clients(&self, act: impl FnOnce(&Clients)) {
+        if let Some(clients) = self.clients.borrow().as_ref() {
+            act(clients);
+        }
+    }
+
+    fn persist(&self, record: Record) {
+        let rests_on_it = matches!(record, Record::App(_));
+        self.store.write(record);
+        if rests_on_it {
+            let mut barrier = self.barrier.borrow_mut();
+            barrier.token += 1;
+            self.store.barrier(barrier.token);
+        }
+    }
+
+    fn listen(&self, app: crate::domain::AppId, spec: &crate::domain::AppSpec) {
+        let opened = self.listeners.borrow_mut().open(app, spec);
+        match opened {
+            Ok(sockets) => {
+                for (key, socket) in sockets {
+                    let order = Order::Hold { key };
+                    self.guardian.borrow().order_with(&order, vec![socket]);
+                }
+            }
+            Err(why) => self.inbox.push(Event::ListenFailed(app, why)),
+        }
+    }
+
+    /// Lets go of a worker: first its last output is written, then the guard forgets it.
+    fn forget(&self, worker: WorkerId) {
+        self.workers.forget(worker);
+        self.listeners.borrow_mut().forget(worker);
+        self.meters.borrow_mut().forget(worker);
+        if let Some(Err(error)) = self.pump.borrow().as_ref().map(|it| it.retire(worker)) {
+            tracing::warn!(%worker, %error, "the worker's last output waits in its pipe");
+        }
+        let open = {
+            let mut closing = self.closing.borrow_mut();
+            let state = closing.entry(worker).or_default();
+            state.asked = true;
+            state.open
+        };
+        if open == 0 {
+            self.forget_now(worker);
+        }
+    }
+
+    /// A stream of the worker is all in its file.
+    pub(super) fn stream_closed(&self, worker: WorkerId) {
+        let over = {
+            let mut closing = self.closing.borrow_mut();
+            let Some(state) = closing.get_mut(&worker) else { return };
+            state.open = state.open.saturating_sub(1);
+            state.open == 0 && state.asked
+        };
+        if over {
+            self.forget_now(worker);
+        }
+    }
+
+    fn forget_now(&self, worker: WorkerId) {
+        self.closing.borrow_mut().remove(&worker);
+        self.order(&Order::Forget { label: worker.to_string() });
+    }
+
+    fn spawn(&self, launch: Launch) {
+        super::hatchery::spawn(self, launch);
+    }
+
+    fn adopt(&self, launch: Launch) {
+        super::hatchery::adopt(self, launch);
+    }
+}

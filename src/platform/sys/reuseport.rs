@@ -1,0 +1,72 @@
+//! Socket options of listeners that no safe crate wraps: the classic-BPF selector of an
+//! `SO_REUSEPORT` group, and the length of an accept queue.
+
+#![expect(unsafe_code, reason = "setsockopt and getsockopt take plain pointers")]
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+/// One instruction of classic BPF, as `struct sock_filter` of `<linux/filter.h>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip if a comparison holds.
+    pub jt: u8,
+    /// Instructions to skip if it does not.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// Makes `program` choose the socket of each new connection to the group `socket` belongs to, in
+/// place of the program before; nothing is lost in between.
+///
+/// `SO_ATTACH_REUSEPORT_CBPF` of `socket(7)`; needs no privilege.
+pub fn attach_selector(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    let mut filters: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|&Instruction { code, jt, jf, k }| libc::sock_filter { code, jt, jf, k })
+        .collect();
+    let len = u16::try_from(filters.len()).map_err(io::Error::other)?;
+    let value = libc::sock_fprog { len, filter: filters.as_mut_ptr() };
+    // SAFETY: `value` names `len` instructions of `filters`, both alive during the call, and the
+    // kernel copies them.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const value).cast(),
+            size_of_u32::<libc::sock_fprog>(),
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Connections that wait in the accept queue of the listening `socket`.
+///
+/// `tcpi_unacked` of `TCP_INFO`, which for a listener is its backlog, `tcp(7)`.
+pub fn accept_backlog(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: `tcp_info` holds integers only, for which all zeroes is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = size_of_u32::<libc::tcp_info>();
+    // SAFETY: `info` is `len` bytes long and both outlive the call; older kernels write less.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    if status == 0 { Ok(info.tcpi_unacked) } else { Err(io::Error::last_os_error()) }
+}
+
+#[expect(clippy::expect_used, reason = "the kernel's structs are a few hundred bytes long")]
+fn size_of_u32<T>() -> u32 {
+    u32::try_from(size_of::<T>()).expect("a kernel struct is shorter than 4 GiB")
+}

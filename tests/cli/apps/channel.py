@@ -1,0 +1,29 @@
+"""Speaks the worker channel by hand: sends each line of SAY, then notes in HEARD what it hears.
+
+A `shutdown` message is answered by the note `cleaned` and a clean exit. SIGTERM
+ends it at once, as it ends a program without a handler.
+"""
+
+import json
+import os
+import socket
+import time
+
+heard = os.environ.get("HEARD", os.devnull)
+
+
+def note(text):
+    with open(heard, "a") as file:
+        file.write(text + "\n")
+
+
+channel = socket.socket(fileno=int(os.environ["NODE_CHANNEL_FD"]))
+for line in os.environ.get("SAY", '{"type":"ready"}').splitlines():
+    channel.sendall(line.encode() + b"\n")
+for line in channel.makefile("r"):
+    message = json.loads(line)
+    note(message.get("type", "?"))
+    if message.get("type") == "shutdown":
+        note("cleaned")
+        os._exit(0)
+time.sleep(3600)

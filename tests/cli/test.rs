@@ -1,0 +1,262 @@
+//! The harness: a [`Home`] of its own for every test, and what it takes to watch one.
+//!
+//! The binary runs as a user runs it. What it claims is read over the control socket; what is true
+//! is read from `/proc`, from files and from connections. Nothing outlives its [`Home`].
+
+mod control;
+mod http;
+mod load;
+mod processes;
+mod tools;
+mod wait;
+
+pub(crate) use control::{Control, Row};
+pub(crate) use http::get;
+pub(crate) use load::{Clients, Load};
+pub(crate) use processes::{alive, kill, parent, stop};
+pub(crate) use tools::{Tool, need, skip, tool};
+pub(crate) use wait::{holds_for, wait_for};
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::{Value, json};
+
+/// A fresh `BUNPILOT_HOME` with a folder to work in; dropping it ends every process that has it in
+/// its environment.
+pub(crate) struct Home {
+    folder: PathBuf,
+    /// Port of the daemon's HTTP server, 0 if it has none.
+    http_port: u16,
+}
+
+/// What one run of the binary came to.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Exit code, -1 if a signal ended it.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Asserts a refusal: a failure that was meant, told in words.
+    #[track_caller]
+    pub(crate) fn refused(self, word: &str) -> Self {
+        assert!(self.code > 0 && self.code != 101, "no clean refusal: {self:?}");
+        assert!(self.stderr.contains(word), "stderr does not mention `{word}`: {self:?}");
+        self
+    }
+
+    /// Asserts success and gives what it wrote on stdout.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout
+    }
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // short: a socket's path holds 107 bytes
+        let folder = std::env::temp_dir().join(format!("bp-{}-{number}", std::process::id()));
+        fs::create_dir_all(folder.join("home")).unwrap();
+        fs::create_dir_all(folder.join("work")).unwrap();
+        Self { folder: folder.canonicalize().unwrap(), http_port: 0 }
+    }
+
+    /// A home whose daemon serves HTTP.
+    pub(crate) fn with_http() -> Self {
+        let mut home = Self::new();
+        home.http_port = free_port();
+        home
+    }
+
+    pub(crate) fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// `BUNPILOT_HOME`.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// A file in the folder commands run in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join("work").join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The text of a file in the work folder, empty if there is none.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// A log file of an app, by the original's naming.
+    pub(crate) fn log(&self, app: &str, file: &str) -> PathBuf {
+        self.root().join("logs").join(app).join(file)
+    }
+
+    /// A command in the work folder, ready to run.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bunpilot"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("BUNPILOT_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .current_dir(self.folder.join("work"))
+            .env("BUNPILOT_HOME", self.root())
+            .env("BUNPILOT_HTTP_PORT", self.http_port.to_string())
+            .env("NO_COLOR", "1")
+            .env("PATH", tools::path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    #[track_caller]
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        self.finish(self.command(args))
+    }
+
+    /// Runs the binary and asserts success.
+    #[track_caller]
+    pub(crate) fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        self.run(args).succeeded()
+    }
+
+    /// Runs a prepared command to its end. Its output goes through files: a daemon that keeps
+    /// them open cannot keep us waiting.
+    #[track_caller]
+    pub(crate) fn finish(&self, command: Command) -> Output {
+        let mut running = self.spawn(command);
+        let status = wait_for("the command to end", || running.child.try_wait().unwrap());
+        Output { code: status.code().unwrap_or(-1), ..running.so_far() }
+    }
+
+    /// Starts a prepared command and leaves it running.
+    pub(crate) fn spawn(&self, mut command: Command) -> Running {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let [out, err] = ["out", "err"].map(|it| self.folder.join(format!("{number}.{it}")));
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        Running { child: command.spawn().unwrap(), out, err }
+    }
+
+    /// Starts apps from a JSON config, each an object as in `apps: […]`.
+    #[track_caller]
+    pub(crate) fn start<const N: usize>(&self, apps: [Value; N]) -> Output {
+        let text = serde_json::to_string_pretty(&json!({ "apps": Vec::from(apps) })).unwrap();
+        let file = self.write("bunpilot.json", &text);
+        self.run([OsStr::new("start"), OsStr::new("--config"), file.as_os_str()])
+    }
+
+    /// A fresh connection to the control socket.
+    #[track_caller]
+    pub(crate) fn control(&self) -> Control {
+        Control::connect(&self.root().join("bunpilot.sock"))
+    }
+
+    /// The workers of `app` as the daemon tells of them.
+    #[track_caller]
+    pub(crate) fn rows(&self, app: &str) -> Vec<Row> {
+        self.control().rows(app)
+    }
+
+    /// Waits until exactly `count` workers of `app` are listed and all of them are online.
+    #[track_caller]
+    pub(crate) fn online(&self, app: &str, count: usize) -> Vec<Row> {
+        wait_for(&format!("{count} workers of `{app}` to be online"), || {
+            let rows = self.rows(app);
+            (rows.len() == count && rows.iter().all(|it| it.state == "online")).then_some(rows)
+        })
+    }
+
+    /// Waits until a worker of `app` is in `state`.
+    #[track_caller]
+    pub(crate) fn in_state(&self, app: &str, state: &str) -> Row {
+        wait_for(&format!("a worker of `{app}` to be {state}"), || {
+            self.rows(app).into_iter().find(|it| it.state == state)
+        })
+    }
+
+    /// Pids of this home's processes whose command line contains `word`, whatever the daemon says.
+    pub(crate) fn pids(&self, word: &str) -> Vec<u32> {
+        let all = processes::with_home(&self.root()).into_iter();
+        all.filter(|pid| processes::command_line(*pid).contains(word)).collect()
+    }
+
+    /// Pid of the daemon, from its pid file.
+    #[track_caller]
+    pub(crate) fn daemon(&self) -> u32 {
+        wait_for("the pid file", || {
+            let text = fs::read_to_string(self.root().join("bunpilot.pid")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.root().join("bunpilot.sock").exists() {
+            drop(self.command(["daemon", "stop"]).output());
+        }
+        processes::kill_all_with_home(&self.root());
+        if std::thread::panicking() {
+            tools::say(&format!("left for reading: {}", self.folder.display()));
+        } else {
+            drop(fs::remove_dir_all(&self.folder));
+        }
+    }
+}
+
+/// A command that has not ended; dropping it kills it.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    /// What it wrote until now.
+    pub(crate) fn so_far(&self) -> Output {
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        Output { code: -1, stdout: read(&self.out), stderr: read(&self.err) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A program from `tests/cli/apps`.
+pub(crate) fn app(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/apps").join(name);
+    assert!(path.is_file(), "no such app: {}", path.display());
+    path
+}
+
+/// A port nobody listens on right now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
