@@ -22,6 +22,7 @@ mod metrics;
 mod output;
 mod ping;
 mod plan;
+mod process;
 mod progress;
 mod project;
 mod redact;
@@ -54,6 +55,8 @@ use failure::{Failure, Outcome, Verdict};
 use home::Home;
 use output::{Format, Out};
 use redact::Secrets;
+
+use crate::guard;
 
 /// Does what the command line says; returns the exit status.
 pub fn main() -> ExitCode {
@@ -102,6 +105,11 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::DemoServer => demo::server::run(),
         Command::Logs(args) => show_logs::run(&home, &args, out),
         Command::Ping => ping::run(&daemon, out),
+        Command::Guard { detach } => {
+            let mode = if detach { guard::Mode::Detached } else { guard::Mode::Foreground };
+            process::guard(&home, mode).map(|_code| ())
+        }
+        Command::DaemonProcess => process::daemon(&home),
         _ => Err(Failure::Usage("not wired yet".into())),
     }
 }

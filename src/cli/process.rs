@@ -1,0 +1,61 @@
+//! The two processes behind the commands: `__guard` and, started by it, `__daemon`.
+
+use std::{env, io, process::ExitCode};
+
+use super::{failure::Failure, home::Home};
+use crate::{
+    guard::{self, Grip, GuardConfig, Mode},
+    platform::linux::daemon,
+};
+
+/// The metrics server's port, unless `BUNPILOT_HTTP_PORT` says otherwise.
+const HTTP_PORT: u16 = 9615;
+
+/// Runs the guard until its daemon ends for good.
+pub(crate) fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
+    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let grip = match env::var("BUNPILOT_TREES").as_deref() {
+        Ok("session") => Grip::Session,
+        Ok(_) | Err(_) => Grip::Best,
+    };
+    Ok(guard::run(GuardConfig {
+        home: home.folder().to_owned(),
+        daemon_argv: vec![program.into(), "__daemon".into()],
+        mode,
+        grip,
+    }))
+}
+
+/// Runs the daemon until it is told to end.
+pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BUNPILOT_LOG")
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info,glommio=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(io::stderr)
+        .init();
+    let config = daemon::Config {
+        home: home.folder().to_owned(),
+        socket: home.socket().to_owned(),
+        http_port: http_port()?,
+    };
+    daemon::run(&config).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the daemon cannot run");
+        Failure::Local(error.to_string())
+    })
+}
+
+/// `BUNPILOT_HTTP_PORT`; 0 is no server.
+fn http_port() -> Result<Option<u16>, Failure> {
+    match env::var("BUNPILOT_HTTP_PORT") {
+        Err(_unset) => Ok(Some(HTTP_PORT)),
+        Ok(text) => match text.parse() {
+            Ok(0) => Ok(None),
+            Ok(port) => Ok(Some(port)),
+            Err(_) => Err(Failure::Local(format!(
+                "`BUNPILOT_HTTP_PORT` is `{text}`; it must be a port, or 0 for no metrics server"
+            ))),
+        },
+    }
+}
