@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod daemon;
 mod delete;
+mod demo;
 mod failure;
 mod format;
 mod home;
@@ -29,6 +30,7 @@ mod redact;
 mod reload;
 mod restart;
 mod resurrect;
+mod run;
 mod scale;
 mod scratch;
 mod show_logs;
@@ -82,6 +84,8 @@ fn run(command: Command, out: &mut Out) -> Outcome {
     let daemon = Daemon::of(&home);
     match command {
         Command::Stop(args) => stop::run(&home, args, out),
+        Command::Run(args) => run::run(&home, &args, out),
+        Command::Start(args) if args.no_daemon => run::run(&home, &args, out),
         Command::Start(args) => start::run(&home, &args, out),
         Command::Reload(args) => reload::run(&home, args, out),
         Command::Init => project::init(out),
@@ -98,6 +102,8 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Status(args) => status::run(&daemon, &args, out),
         Command::Metrics(args) => metrics::run(&daemon, &args, out),
         Command::Daemon { command } => daemon::run(&home, command, out),
+        Command::Demo => demo::run(out),
+        Command::DemoServer => demo::server::run(),
         Command::Logs(args) => show_logs::run(&home, &args, out),
         Command::Ping => ping::run(&daemon, out),
         Command::Guard { detach } => {

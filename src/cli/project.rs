@@ -1,6 +1,6 @@
 //! Commands about the files of a project: `init`, `config check`, `config schema`, `sdk install`.
 
-use std::{path::Path, rc::Rc};
+use std::{io::Write, path::Path, rc::Rc};
 
 use serde_json::json;
 
@@ -43,14 +43,15 @@ pub(crate) fn config(command: ConfigCommand, out: &mut Out) -> Outcome {
 }
 
 fn check(file: Option<&Path>, engine: Engine, out: &mut Out) -> Outcome {
-    let (base, host) = (here()?, Rc::new(Machine) as Rc<dyn Host>);
+    let base = here()?;
+    let host: Rc<dyn Host> = Rc::new(Machine);
     let verdict = match out.format {
         Format::Human => {
             config::check(file, engine, &base, &host, Form::Human, look(), out.both())?
         }
         Format::Json => {
             let mut wrong = Vec::new();
-            let streams = (out.stdout(), &mut wrong as _);
+            let streams: (&mut dyn Write, &mut dyn Write) = (out.stdout(), &mut wrong);
             let verdict =
                 config::check(file, engine, &base, &host, Form::Json, Look::Plain, streams)?;
             if verdict == config::Verdict::Bad {
