@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
     domain::{LogSpec, WorkerId},
@@ -162,7 +162,8 @@ pub enum PumpError {
 #[derive(Debug)]
 pub struct Pump {
     commands: Option<SyncSender<Command>>,
-    bell: Arc<OwnedFd>,
+    /// Writing end of the pipe that wakes the pump.
+    bell: OwnedFd,
     tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
     engine: Engine,
     thread: Option<JoinHandle<()>>,
@@ -193,8 +194,10 @@ impl Pump {
 
     fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mover = Mover::new(received, Arc::clone(&bell), tell)?;
+        // A pipe, no eventfd: the kernel (6.12 to 6.18 at least) reports a watched eventfd to a
+        // ring's own eventfd only once, since the second signal within a signal gets lost.
+        let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let mover = Mover::new(received, heard, tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
@@ -288,9 +291,9 @@ impl Pump {
         self.ring();
     }
 
-    /// Wakes the pump. A counter too full to be raised wakes it as well.
+    /// Wakes the pump. A pipe too full to be written to wakes it as well.
     fn ring(&self) {
-        let raised = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
+        let raised = rustix::io::write(&self.bell, &[1]);
         debug_assert!(!matches!(raised, Err(rustix::io::Errno::BADF)), "{raised:?}");
     }
 }

@@ -38,7 +38,7 @@ use super::{
     tally::Tally,
 };
 
-/// Key of the eventfd that announces commands.
+/// Key of the pipe that announces commands.
 const COMMANDS: u64 = 0;
 
 /// Key of the timer.
@@ -91,7 +91,7 @@ pub(super) enum Pace {
 /// The pump's state.
 pub(super) struct Mover {
     commands: Receiver<Command>,
-    bell: Arc<OwnedFd>,
+    bell: OwnedFd,
     timer: OwnedFd,
     timer_set_to: Option<Moment>,
     inlets: BTreeMap<u64, Inlet>,
@@ -107,7 +107,7 @@ pub(super) struct Mover {
 impl Mover {
     pub(super) fn new(
         commands: Receiver<Command>,
-        bell: Arc<OwnedFd>,
+        bell: OwnedFd,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -395,12 +395,15 @@ fn pace(bytes: usize, capacity: usize) -> Pace {
     }
 }
 
-/// Reads an eventfd or timerfd until it is no longer readable.
+/// Reads a pipe or timerfd until it is no longer readable.
 fn silence(fd: &OwnedFd) -> io::Result<()> {
-    let mut count = [0; 8];
-    match rustix::io::read(fd, &mut count) {
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+    let mut bytes = [0; 512];
+    loop {
+        match rustix::io::read(fd, &mut bytes) {
+            Ok(0) | Err(Errno::AGAIN) => return Ok(()), // also once the pump's handle is gone
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
