@@ -6,6 +6,7 @@
 pub mod config;
 pub mod init;
 pub mod logs;
+pub mod sdk;
 
 mod args;
 mod client;

@@ -1,6 +1,6 @@
 //! What the user wrote, and what it means.
 //!
-//! [`raw`] mirrors the file, [`resolve`] gives it meaning and holds every default, [`load`] reads
+//! [`raw`] mirrors the file, [`resolve`] gives it meaning and holds every default, [`load()`] reads
 //! files of all formats and points at what is wrong in them. Quiet: everything asked of the
 //! machine goes through [`Host`].
 

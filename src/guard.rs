@@ -118,6 +118,12 @@ pub fn run(config: GuardConfig) -> ExitCode {
     }
 }
 
+/// Names the folder, below the guard's own cgroup, that holds one cgroup per worker of `home`.
+#[must_use]
+pub fn cgroup_name(home: &std::path::Path) -> String {
+    format!("bunpilot-{}", hash(std::os::unix::ffi::OsStrExt::as_bytes(home.as_os_str())))
+}
+
 /// Tells an operator what cannot be told to the daemon.
 fn say(text: std::fmt::Arguments<'_>) {
     // nobody may be there to read it

@@ -94,3 +94,54 @@ fn shown(mut app: RawApp, caller: &Base) -> RawApp {
     app.inherit_env = Some(true);
     app
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::host::Machine;
+
+    /// Writes `text` into a folder of its own and checks it.
+    fn checked(name: &str, text: &str) -> (Verdict, String, String) {
+        let folder = format!("bunpilot-check-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("bunpilot.json"), text).unwrap();
+        let env = [("PATH".to_owned(), "/bin".to_owned())].into();
+        let caller = Base { cwd: folder.clone(), env, profile: None };
+        let host: Rc<dyn Host> = Rc::new(Machine);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let streams: (&mut dyn Write, &mut dyn Write) = (&mut out, &mut err);
+        let verdict =
+            check(None, Engine::BuiltIn, &caller, &host, Form::Json, Look::Plain, streams);
+        std::fs::remove_dir_all(&folder).unwrap();
+        (verdict.unwrap(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_good_file_is_shown_whole_and_loads_again() {
+        let text = r#"{ "name": "a", "script": "sh", "cwd": "/", "env": { "A": "1" } }"#;
+        let (verdict, out, err) = checked("good", text);
+        assert_eq!((verdict, &*err), (Verdict::Good, ""));
+        let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(shown["apps"][0]["env"], json!({ "A": "1" }));
+        assert_eq!(shown["apps"][0]["killTimeout"], 5000);
+        let (again, twice, err) = checked("again", &out);
+        assert_eq!((again, &*err), (Verdict::Good, ""));
+        assert_eq!(twice, out);
+    }
+
+    #[test]
+    fn a_bad_file_is_explained() {
+        let (verdict, out, err) = checked("bad", r#"{ "name": "a", "script": "sh", "porrt": 1 }"#);
+        assert_eq!((verdict, &*out), (Verdict::Bad, ""));
+        assert!(err.contains("did you mean `port`?"), "{err}");
+    }
+
+    #[test]
+    fn the_schema_is_json() {
+        let mut out = Vec::new();
+        print_schema(&mut out).unwrap();
+        let schema: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert!(schema["$defs"]["RawApp"]["properties"]["killTimeout"].is_object());
+    }
+}

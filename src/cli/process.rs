@@ -41,7 +41,8 @@ pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
         http_port: http_port()?,
     };
     daemon::run(&config).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the daemon cannot run");
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, "the daemon cannot run");
         Failure::Local(error.to_string())
     })
 }

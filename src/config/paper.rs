@@ -19,6 +19,8 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) struct Paper {
     files: BTreeMap<PathBuf, (FileKind, String)>,
     node_version: &'static str,
+    /// What every other program prints; none is one that fails.
+    printed: &'static str,
     steps: Cell<u32>,
     pub(super) said: RefCell<Vec<String>>,
 }
@@ -32,6 +34,10 @@ impl Paper {
     pub(super) fn executable(mut self, path: &str, text: &str) -> Self {
         self.files.insert(PathBuf::from(path), (FileKind::Executable, text.to_owned()));
         self
+    }
+
+    pub(super) fn printing(self, printed: &'static str) -> Self {
+        Self { printed, ..self }
     }
 
     pub(super) fn node(self, version: &'static str) -> Self {
@@ -77,8 +83,12 @@ impl Host for Paper {
     }
 
     fn run(&self, argv: &[String], _cwd: &Path) -> io::Result<Ran> {
-        assert_eq!(argv, ["/bin/node", "--version"]);
-        Ok(Ran { ok: true, stdout: format!("{}\n", self.node_version) })
+        let stdout = if argv == ["/bin/node", "--version"] {
+            format!("{}\n", self.node_version)
+        } else {
+            self.printed.to_owned()
+        };
+        Ok(Ran { ok: !stdout.is_empty(), stdout })
     }
 
     fn elapsed(&self) -> Duration {

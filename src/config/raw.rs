@@ -201,7 +201,7 @@ pub struct RawClustering {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum RawStrategy {
-    /// The best this machine offers.
+    /// The best this machine offers; for now `reusePort`.
     Auto,
     /// Each worker opens the port itself with `SO_REUSEPORT`.
     ReusePort,

@@ -18,6 +18,12 @@ pub(super) fn schema() -> Value {
             bound(property, *setting);
         }
     }
+    for name in ["RawConfig", "RawApp"] {
+        if let Some(properties) = definitions.get_mut(name).and_then(|it| it.get_mut("properties"))
+        {
+            properties["$schema"] = json!({ "type": "string" });
+        }
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bunpilot configuration",

@@ -62,7 +62,7 @@ impl Moves {
 
 pub(super) fn shape(value: Value, dialect: Dialect) -> Shaped {
     let mut moves = Moves::default();
-    let mut value = wrapped(value, &mut moves);
+    let mut value = wrapped(without_schema(value), &mut moves);
     let mut warnings = Vec::new();
     if let Some(apps) = value.get_mut("apps").and_then(Value::as_array_mut) {
         for (index, app) in apps.iter_mut().enumerate() {
@@ -75,6 +75,14 @@ pub(super) fn shape(value: Value, dialect: Dialect) -> Shaped {
     }
     let (raw, faults) = read(value);
     Shaped { raw, faults, moves, warnings }
+}
+
+/// Editors look for the schema under a key of the file itself.
+fn without_schema(mut value: Value) -> Value {
+    if let Some(map) = value.as_object_mut() {
+        map.shift_remove("$schema");
+    }
+    value
 }
 
 /// Gives a single app, or a bare list of apps, the frame they lack.

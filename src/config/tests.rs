@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod faults;
+mod trouble;
 
 use std::{path::Path, rc::Rc};
 
@@ -36,8 +37,9 @@ fn first(name: &str, text: &str) -> serde_json::Value {
     serde_json::to_value(RawApp::of(&good(name, text).apps[0])).unwrap()
 }
 
+/// A first line without indent, which keeps that of the others.
 fn shown(rejected: &Rejected) -> String {
-    let mut text = Vec::new();
+    let mut text = format!("{} found\n", rejected.problems.len()).into_bytes();
     rejected.write(&mut text, Look::Plain).unwrap();
     String::from_utf8(text).unwrap()
 }
@@ -106,6 +108,12 @@ fn every_format_says_the_same() {
 fn one_app_needs_no_list() {
     assert_eq!(good("bunpilot.json", r#"{ "name": "a", "script": "a.ts" }"#).apps.len(), 1);
     assert_eq!(good("bunpilot.json", r#"[{ "name": "a", "script": "a.ts" }]"#).apps.len(), 1);
+}
+
+#[test]
+fn editors_may_leave_their_mark() {
+    let text = r#"{ "$schema": "./schema.json", "name": "a", "script": "a.ts" }"#;
+    assert_eq!(good("bunpilot.json", text).apps.len(), 1);
 }
 
 #[test]

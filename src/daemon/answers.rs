@@ -8,10 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{
-    Core,
-    jobs::Asker,
-};
+use super::{Core, jobs::Asker};
 use crate::{
     control::wire::{Code, Reply, Target},
     domain::{ClientId, Moment, Usage, WorkerId},
@@ -23,7 +20,7 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Time between two measurements that go to the database.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+const SNAPSHOT_EVERY: Duration = Duration::from_mins(1);
 
 /// What a client or a scraper wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,15 +90,9 @@ impl Questions {
 }
 
 impl Core {
-    pub(super) fn question(
-        &mut self,
-        now: Moment,
-        asker: &Asker,
-        question: Question,
-    ) -> Result<(), (Code, String)> {
+    pub(super) fn question(&mut self, now: Moment, asker: &Asker, question: Question) {
         self.questions.waiting.push((Who::Client(asker.clone()), question));
         self.answer_or_measure(now);
-        Ok(())
     }
 
     pub(super) fn status(
@@ -118,7 +109,8 @@ impl Core {
         if self.apps.find(&name).is_none() {
             return Err((Code::NoSuchApp, format!("App not found: {name}")));
         }
-        self.question(now, asker, Question::Status(name, index))
+        self.question(now, asker, Question::Status(name, index));
+        Ok(())
     }
 
     pub(super) fn asked(&mut self, now: Moment, client: ClientId, question: world::Question) {
@@ -132,8 +124,8 @@ impl Core {
     }
 
     pub(super) fn tailed(&mut self, client: ClientId, id: &str, lines: &[String]) {
-        let asked = |it: &Asker| it.client == client && it.id == id;
-        if let Some(at) = self.questions.tails.iter().position(asked) {
+        let is_it = |it: &Asker| it.client == client && it.id == id;
+        if let Some(at) = self.questions.tails.iter().position(is_it) {
             let asker = self.questions.tails.swap_remove(at);
             self.reply(&asker, Reply::Done(json!(lines)));
         }
@@ -163,8 +155,7 @@ impl Core {
             return;
         }
         let snapshot = self.questions.snapshot.unwrap_or(self.facts.started);
-        let depth =
-            if now.since(snapshot) >= SNAPSHOT_EVERY { Depth::Full } else { Depth::Cpu };
+        let depth = if now.since(snapshot) >= SNAPSHOT_EVERY { Depth::Full } else { Depth::Cpu };
         self.measure(now, depth);
     }
 

@@ -105,6 +105,9 @@ impl Core {
         let Some(place) = self.place(instance) else { return };
         let unix = |moment: Moment| self.facts.clock.unix_millis(moment);
         let worker = place.worker.as_ref();
+        if let Some(worker) = worker {
+            self.tallies.seen(worker);
+        }
         let saved = SavedInstance {
             worker: WorkerId { instance, generation: place.generation },
             app,

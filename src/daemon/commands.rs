@@ -10,6 +10,7 @@ use super::{
     answers::Question,
     apps::Entry,
     jobs::{Asker, Draft},
+    scrape::Went,
 };
 use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
@@ -24,46 +25,61 @@ type Refused = (Code, String);
 
 impl Core {
     /// Carries out one command, or answers why not.
-    pub(super) fn command(&mut self, now: Moment, asker: Asker, command: Command) {
+    pub(super) fn command(&mut self, now: Moment, asker: &Asker, command: Command) {
         let result = match command {
             Command::Ping => {
                 let ts = self.facts.clock.unix_millis(now);
-                self.reply(&asker, Reply::Done(json!({ "pong": true, "ts": ts })));
+                self.reply(asker, Reply::Done(json!({ "pong": true, "ts": ts })));
                 Ok(())
             }
-            Command::List => self.question(now, &asker, Question::List),
-            Command::Status(target) => self.status(now, &asker, &target),
-            Command::Metrics(Some(name)) => self
-                .known(&name)
-                .and_then(|_| self.question(now, &asker, Question::Metrics(Some(name)))),
-            Command::Metrics(None) => self.question(now, &asker, Question::Metrics(None)),
-            Command::Exposition => self.question(now, &asker, Question::Exposition),
-            Command::Dump => self.question(now, &asker, Question::Dump),
+            Command::List => {
+                self.question(now, asker, Question::List);
+                Ok(())
+            }
+            Command::Status(target) => self.status(now, asker, &target),
+            Command::Metrics(Some(name)) => {
+                self.known(&name).map(|_| self.question(now, asker, Question::Metrics(Some(name))))
+            }
+            Command::Metrics(None) => {
+                self.question(now, asker, Question::Metrics(None));
+                Ok(())
+            }
+            Command::Exposition => {
+                self.question(now, asker, Question::Exposition);
+                Ok(())
+            }
+            Command::Dump => {
+                self.question(now, asker, Question::Dump);
+                Ok(())
+            }
             Command::Start { name, config, config_path } => {
-                self.start(now, &asker, &name, config, config_path)
+                self.start(now, asker, &name, config, config_path)
             }
             Command::Stop(target, force) => {
-                self.each(now, &asker, "stopped", &target, &Request::Stop(manner(force)))
+                self.each(now, asker, "stopped", &target, &Request::Stop(manner(force)))
             }
             Command::Restart(target, _) => {
-                self.each(now, &asker, "restarted", &target, &Request::Restart(None))
+                self.each(now, asker, "restarted", &target, &Request::Restart(None))
             }
             Command::Delete(target, force) => {
-                self.each(now, &asker, "deleted", &target, &Request::Delete(manner(force)))
+                self.each(now, asker, "deleted", &target, &Request::Delete(manner(force)))
             }
-            Command::Reload { target, config } => self.reload(now, &asker, &target, config),
-            Command::Scale { name, instances } => self.scale(now, &asker, &name, instances),
-            Command::Signal(target, signal) => self.signal(&asker, &target, &signal),
-            Command::Logs { name, lines } => self.logs(&asker, &name, lines),
-            Command::Resurrect => self.resurrect(now, &asker),
+            Command::Reload { target, config } => self.reload(now, asker, &target, config),
+            Command::Scale { name, instances } => self.scale(now, asker, &name, instances),
+            Command::Signal(target, signal) => self.signal(asker, &target, &signal),
+            Command::Logs { name, lines } => self.logs(asker, &name, lines),
+            Command::Resurrect => {
+                self.resurrect(now, asker);
+                Ok(())
+            }
             Command::KillDaemon => {
-                self.reply(&asker, Reply::Done(json!({ "action": "shutting-down" })));
+                self.reply(asker, Reply::Done(json!({ "action": "shutting-down" })));
                 self.leave(now);
                 Ok(())
             }
         };
         if let Err((code, why)) = result {
-            self.reply(&asker, Reply::Failed(code, why));
+            self.reply(asker, Reply::Failed(code, why));
         }
     }
 
@@ -120,9 +136,11 @@ impl Core {
     }
 
     fn port_is_free(&self, own: Option<AppId>, port: NonZeroU16) -> Result<(), Refused> {
-        let taken = self.running().into_iter().filter(|id| Some(*id) != own).find(|id| {
-            self.supervisor.app(*id).is_some_and(|it| it.spec().port == Some(port))
-        });
+        let taken = self
+            .running()
+            .into_iter()
+            .filter(|id| Some(*id) != own)
+            .find(|id| self.supervisor.app(*id).is_some_and(|it| it.spec().port == Some(port)));
         match taken.and_then(|id| self.apps.name(id)) {
             Some(other) => Err((
                 Code::Config,
@@ -169,8 +187,9 @@ impl Core {
     }
 
     fn signal(&mut self, asker: &Asker, target: &Target, signal: &str) -> Result<(), Refused> {
-        let signal: Signal =
-            signal.parse().map_err(|error: crate::domain::SignalError| (Code::Usage, error.to_string()))?;
+        let signal: Signal = signal
+            .parse()
+            .map_err(|error: crate::domain::SignalError| (Code::Usage, error.to_string()))?;
         let workers = self.workers_of(target)?;
         if workers.is_empty() {
             return Err((Code::NotRunning, format!("App \"{target}\" is not running.")));
@@ -198,7 +217,7 @@ impl Core {
         Ok(())
     }
 
-    fn resurrect(&mut self, now: Moment, asker: &Asker) -> Result<(), Refused> {
+    fn resurrect(&mut self, now: Moment, asker: &Asker) {
         let draft = self.jobs.begin(Some(asker.clone()), "started", "all");
         for (id, _) in self.apps.by_name() {
             if let Some(entry) = self.apps.entry_mut(id).filter(|it| it.slept) {
@@ -208,7 +227,6 @@ impl Core {
         }
         let answer = self.jobs.seal(draft);
         self.answered(answer);
-        Ok(())
     }
 
     /// Makes the same request of every app that is meant.
@@ -264,7 +282,12 @@ impl Core {
         {
             entry.slept = false;
         }
+        let reloads = matches!(request, Request::Reload(_));
         match self.supervisor.request(now, id, ticket, request) {
+            Ok(()) if reloads => {
+                self.reloads.insert(ticket, (id, now));
+                self.open_sockets(id);
+            }
             Ok(()) if brings_up => self.open_sockets(id),
             Ok(()) => (),
             Err(refusal) => {
@@ -282,7 +305,11 @@ impl Core {
         }
     }
 
-    pub(super) fn finished(&mut self, ticket: Ticket, outcome: Outcome) {
+    pub(super) fn finished(&mut self, now: Moment, ticket: Ticket, outcome: Outcome) {
+        if let Some((app, began)) = self.reloads.remove(&ticket) {
+            let went = if outcome == Outcome::Done { Went::Well } else { Went::Wrong };
+            self.tallies.reloaded(app, now.since(began), went);
+        }
         let answer = match outcome {
             Outcome::Done => self.jobs.close(ticket),
             Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),

@@ -14,8 +14,8 @@ use crate::{
         session::Session,
         wire::{Malformed, Reply, Request},
     },
-    domain::{ClientId, Clock, Moment, Pid, Signal, WorkerId},
-    supervisor::{Manner, Notice, Supervisor},
+    domain::{AppId, ClientId, Clock, Moment, Pid, Signal, WorkerId},
+    supervisor::{Manner, Notice, Supervisor, Ticket},
     world::{Action, Event},
 };
 
@@ -44,6 +44,8 @@ pub struct Core {
     pub(super) voices: Voices,
     pub(super) questions: Questions,
     pub(super) tallies: Tallies,
+    /// Reloads under way, and since when.
+    pub(super) reloads: BTreeMap<Ticket, (AppId, Moment)>,
     /// What an operator should know, by subject; shown until it is no longer true.
     pub(super) warnings: BTreeMap<&'static str, String>,
     sessions: BTreeMap<ClientId, Session>,
@@ -79,6 +81,7 @@ impl Core {
             voices: Voices::default(),
             questions: Questions::default(),
             tallies: Tallies::default(),
+            reloads: BTreeMap::new(),
             warnings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             half_open: BTreeSet::new(),
@@ -116,14 +119,14 @@ impl Core {
             | Event::ChannelClosed(_)
             | Event::ListenFailed(..) => self.supervisor.observe(now, event),
         }
-        self.collect();
+        self.collect(now);
     }
 
     /// Fires every timer due by `now`. Calling it early or twice does nothing.
     pub fn tick(&mut self, now: Moment) {
         self.supervisor.tick(now);
         self.measure_if_due(now);
-        self.collect();
+        self.collect(now);
     }
 
     /// When [`Self::tick`] must run next, if ever.
@@ -206,7 +209,7 @@ impl Core {
         for request in requests {
             match request {
                 Ok(Request { id, command, progress }) => {
-                    self.command(now, Asker { client, id, progress }, command);
+                    self.command(now, &Asker { client, id, progress }, command);
                 }
                 Err(Malformed { id, reason }) => {
                     let reply = Reply::Failed(crate::control::wire::Code::Usage, reason);
@@ -241,10 +244,10 @@ impl Core {
     }
 
     /// Carries the supervisor's notices to whom they concern.
-    pub(super) fn collect(&mut self) {
+    pub(super) fn collect(&mut self, now: Moment) {
         while let Some(notice) = self.supervisor.next_notice() {
             match notice {
-                Notice::Finished(ticket, outcome) => self.finished(ticket, outcome),
+                Notice::Finished(ticket, outcome) => self.finished(now, ticket, outcome),
                 Notice::Progress(ticket, worker, step) => self.progressed(ticket, worker, step),
                 Notice::Ended(ending) => self.ended(&ending),
                 Notice::AppChanged(app) => self.write_app(app),

@@ -33,7 +33,7 @@ pub(super) type Addressed = (Asker, Reply);
 /// Every command under way.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    jobs: BTreeMap<u64, Job>,
+    open: BTreeMap<u64, Job>,
     tickets: BTreeMap<Ticket, (u64, String)>,
     last: u64,
 }
@@ -58,7 +58,12 @@ pub(super) struct Draft(u64);
 impl Jobs {
     /// Begins a command. It is answered with `word` about `target` once it is sealed and every
     /// ticket is closed.
-    pub(super) fn begin(&mut self, asker: Option<Asker>, word: &'static str, target: &str) -> Draft {
+    pub(super) fn begin(
+        &mut self,
+        asker: Option<Asker>,
+        word: &'static str,
+        target: &str,
+    ) -> Draft {
         self.last += 1;
         let job = Job {
             asker,
@@ -69,7 +74,7 @@ impl Jobs {
             apps: Vec::new(),
             faults: Vec::new(),
         };
-        self.jobs.insert(self.last, job);
+        self.open.insert(self.last, job);
         Draft(self.last)
     }
 
@@ -77,7 +82,7 @@ impl Jobs {
     pub(super) fn ticket(&mut self, draft: Draft, app: &str) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);
-        if let Some(job) = self.jobs.get_mut(&draft.0) {
+        if let Some(job) = self.open.get_mut(&draft.0) {
             job.open += 1;
             job.apps.push(app.to_owned());
         }
@@ -88,7 +93,7 @@ impl Jobs {
     /// The ticket was refused or has failed, and why.
     pub(super) fn fail(&mut self, ticket: Ticket, code: Code, why: String) -> Option<Addressed> {
         if let Some((job, _)) = self.tickets.get(&ticket)
-            && let Some(job) = self.jobs.get_mut(job)
+            && let Some(job) = self.open.get_mut(job)
         {
             job.faults.push((code, why));
         }
@@ -98,21 +103,21 @@ impl Jobs {
     /// The app's part is done.
     pub(super) fn close(&mut self, ticket: Ticket) -> Option<Addressed> {
         let (id, _) = self.tickets.remove(&ticket)?;
-        let job = self.jobs.get_mut(&id)?;
+        let job = self.open.get_mut(&id)?;
         job.open = job.open.saturating_sub(1);
         self.finish(id)
     }
 
     /// No further tickets come; the answer, if none was needed or all are closed.
     pub(super) fn seal(&mut self, draft: Draft) -> Option<Addressed> {
-        self.jobs.get_mut(&draft.0)?.sealed = true;
+        self.open.get_mut(&draft.0)?.sealed = true;
         self.finish(draft.0)
     }
 
     /// A step to tell, if whoever asked wants to hear it.
     pub(super) fn step(&self, ticket: Ticket, step: &Step) -> Option<Addressed> {
         let (job, _) = self.tickets.get(&ticket)?;
-        let asker = self.jobs.get(job)?.asker.as_ref()?;
+        let asker = self.open.get(job)?.asker.as_ref()?;
         if asker.progress == Progress::Silent {
             return None;
         }
@@ -123,7 +128,7 @@ impl Jobs {
     /// Forgets where to answer; true if the client had asked for something still under way.
     pub(super) fn leave(&mut self, client: ClientId) -> bool {
         let mut waited = false;
-        for job in self.jobs.values_mut() {
+        for job in self.open.values_mut() {
             if job.asker.as_ref().is_some_and(|it| it.client == client) {
                 job.asker = None;
                 waited = true;
@@ -134,14 +139,14 @@ impl Jobs {
 
     /// Whether the client waits for something under way.
     pub(super) fn waits(&self, client: ClientId) -> bool {
-        self.jobs.values().filter_map(|it| it.asker.as_ref()).any(|it| it.client == client)
+        self.open.values().filter_map(|it| it.asker.as_ref()).any(|it| it.client == client)
     }
 
     fn finish(&mut self, id: u64) -> Option<Addressed> {
-        if self.jobs.get(&id).is_none_or(|it| it.open > 0 || !it.sealed) {
+        if self.open.get(&id).is_none_or(|it| it.open > 0 || !it.sealed) {
             return None;
         }
-        let job = self.jobs.remove(&id)?;
+        let job = self.open.remove(&id)?;
         let asker = job.asker?;
         let reply = match job.faults.as_slice() {
             [] => Reply::Done(json!({ "name": job.target, "action": job.word, "apps": job.apps })),

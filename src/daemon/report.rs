@@ -105,9 +105,7 @@ impl Core {
         let view = place.as_ref().and_then(|it| one_of(it, worker));
         let (word, detail) = match step {
             Step::Entered(stage) => (stage.word(), None),
-            Step::Ended(cause) => {
-                (ended_as(cause), Some(cause.word().to_owned()))
-            }
+            Step::Ended(cause) => (ended_as(cause), Some(cause.word().to_owned())),
         };
         WireStep {
             app: self.apps.name(worker.instance.app).map(ToString::to_string).unwrap_or_default(),

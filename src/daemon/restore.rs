@@ -31,27 +31,29 @@ impl Core {
             let id = app.id;
             let (own, others) = survivors.into_iter().partition(|it| it.worker.instance.app == id);
             survivors = others;
-            self.restore_app(now, life, app, &saved.instances, own);
+            self.restore_app(now, life, &app, &saved.instances, own);
         }
         for stranger in &survivors {
             tracing::warn!(worker = %stranger.worker, pid = %stranger.pid, "a worker of no app");
             self.disown(stranger);
         }
-        self.collect();
+        self.collect(now);
     }
 
     fn restore_app(
         &mut self,
         now: Moment,
         life: Life,
-        app: SavedApp,
+        app: &SavedApp,
         instances: &[SavedInstance],
         survivors: Vec<Survivor>,
     ) {
         let Some(spec) = read(&app.config) else {
             let why = format!("the configuration of app `{}` cannot be read back", app.name);
             self.warn("configuration", why);
-            survivors.iter().for_each(|it| self.disown(it));
+            for survivor in &survivors {
+                self.disown(survivor);
+            }
             return;
         };
         let asleep = life == Life::First && survivors.is_empty() && app.goal == Goal::Run;
@@ -79,7 +81,8 @@ impl Core {
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {
         let boot = self.facts.clock.boot;
-        let moment = |unix: &u64| Moment::from_boot(Duration::from_millis(*unix).saturating_sub(boot));
+        let moment =
+            |unix: &u64| Moment::from_boot(Duration::from_millis(*unix).saturating_sub(boot));
         SavedPlace {
             index: saved.worker.instance.index,
             generation: saved.worker.generation,

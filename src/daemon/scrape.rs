@@ -23,14 +23,23 @@ struct Tally {
     ready: Histogram,
     reload: Histogram,
     reloads_failed: u64,
+    /// The newest worker of each place whose readiness was counted.
+    counted: BTreeMap<u16, u32>,
     /// By place, then by reason.
     exits: BTreeMap<u16, BTreeMap<&'static str, u64>>,
 }
 
 impl Tallies {
-    /// A worker went online so long after it was spawned.
-    pub(super) fn ready(&mut self, app: AppId, after: Duration) {
-        self.of(app).ready.observe(after);
+    /// A worker changed; the first time it is online, how long that took is counted.
+    pub(super) fn seen(&mut self, worker: &WorkerView) {
+        if let (Some(spawned), Some(ready)) = (worker.spawned, worker.ready_at) {
+            let tally = self.of(worker.id.instance.app);
+            let last = tally.counted.entry(worker.id.instance.index).or_default();
+            if *last < worker.id.generation {
+                *last = worker.id.generation;
+                tally.ready.observe(ready.since(spawned));
+            }
+        }
     }
 
     /// A reload is over.

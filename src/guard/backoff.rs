@@ -34,7 +34,7 @@ const INITIAL: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 /// Uptime after which all is forgiven.
 const FORGIVEN: Duration = Duration::from_secs(10);
-/// Uptime below which even SIGKILL counts, so that no loop is ever tight.
+/// Shortest time from one start to the next after SIGKILL, so that no loop is ever tight.
 const KILLED_MIN: Duration = Duration::from_millis(20);
 
 impl Backoff {
@@ -43,8 +43,8 @@ impl Backoff {
         if death.uptime >= FORGIVEN {
             self.in_a_row = 0;
         }
-        if death.cause == Cause::Killed && death.uptime >= KILLED_MIN {
-            return Duration::ZERO;
+        if death.cause == Cause::Killed {
+            return KILLED_MIN.saturating_sub(death.uptime);
         }
         let delay = match self.in_a_row {
             0 => Duration::ZERO,
@@ -81,7 +81,7 @@ mod tests {
         for _ in 0..200 {
             check(&mut backoff, Cause::Killed, 30, 0);
         }
-        check(&mut backoff, Cause::Killed, 5, 0);
-        check(&mut backoff, Cause::Killed, 5, 100);
+        check(&mut backoff, Cause::Killed, 5, 15);
+        check(&mut backoff, Cause::Killed, 5, 15);
     }
 }

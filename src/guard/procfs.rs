@@ -5,10 +5,13 @@
 use std::{
     fs::File,
     io::Read as _,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
 };
 
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, geteuid, pidfd_open};
 
 use super::harmless;
 use crate::{
@@ -95,6 +98,31 @@ pub(super) fn open_pid(pid: Pid) -> Option<OwnedFd> {
     pidfd_open(rustix::process::Pid::from_raw(pid.0)?, PidfdFlags::empty()).ok()
 }
 
+/// The wait status of a process that ended and is not reaped; `None` if it is, or is another
+/// user's, for whom the kernel would say 0.
+pub(super) fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let pid = pid_of(pidfd)?;
+    if std::fs::metadata(format!("/proc/{pid}")).ok()?.uid() != geteuid().as_raw() {
+        return None;
+    }
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.get(memchr::memrchr(b')', &stat)?..)?;
+    let last = str::from_utf8(fields).ok()?.split_whitespace().nth(LAST_FIELD - 2)?;
+    let status = last.parse().ok()?;
+    // until it is reaped its number is nobody else's
+    (pid_of(pidfd) == Some(pid)).then_some(status)
+}
+
+/// `exit_code` of `proc_pid_stat(5)`.
+const LAST_FIELD: usize = 52;
+
+/// The number of the process a pidfd stands for; `None` once it is reaped.
+fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    (pid > 0).then_some(pid)
+}
+
 /// Longest environment that is looked at: the kernel's own limit is a quarter of the stack.
 const ENVIRON_MAX: u64 = 8 << 20;
 
@@ -112,6 +140,18 @@ pub(super) fn environ(pid: i32, name: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zombie_tells_its_status() {
+        let mut child =
+            std::process::Command::new("/bin/sh").args(["-c", "exit 6"]).spawn().unwrap();
+        let pidfd = open_pid(Pid(i32::try_from(child.id()).unwrap())).unwrap();
+        let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut fds, None).unwrap();
+        assert_eq!(zombie_status(pidfd.as_fd()), Some(6 << 8));
+        child.wait().unwrap();
+        assert_eq!(zombie_status(pidfd.as_fd()), None);
+    }
 
     #[test]
     fn names_may_contain_anything() {

@@ -61,12 +61,11 @@ const PASSES_MAX: usize = 8;
 impl Forest {
     /// Looks for the best rung this machine offers.
     pub(super) fn new(home: &std::path::Path, grip: Grip) -> Self {
-        let home = hash(std::os::unix::ffi::OsStrExt::as_bytes(home.as_os_str()));
         let base = match grip {
-            Grip::Best => cgroup::Base::open(&home),
+            Grip::Best => cgroup::Base::open(home),
             Grip::Session => None,
         };
-        Self { base, home }
+        Self { base, home: hash(std::os::unix::ffi::OsStrExt::as_bytes(home.as_os_str())) }
     }
 
     pub(super) fn rung(&self) -> Rung {

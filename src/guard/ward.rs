@@ -1,7 +1,7 @@
 //! A process that is not our child, watched until it ends.
 //!
-//! Decides how long to wait for its exit status: the kernel (6.15 and later) tells it to
-//! anybody, but only once its parent has taken note.
+//! Decides where to learn its exit status: from `/proc` until its parent takes note of its end,
+//! from the kernel (6.15 and later) after that.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -10,6 +10,7 @@ use std::{
 
 use rustix::event::PollFlags;
 
+use super::procfs;
 use crate::{domain::Exit, platform::sys};
 
 /// A process that is not our child.
@@ -20,7 +21,7 @@ pub(super) struct Ward {
     ended: Option<Duration>,
 }
 
-/// How long its parent, usually init, gets to take note of its end.
+/// How long its parent, usually init, gets to take note of the end of another user's process.
 const REAP_MAX: Duration = Duration::from_millis(200);
 
 impl Ward {
@@ -40,10 +41,10 @@ impl Ward {
 
     /// Books that it ended, at `now` or before; tells how once that is known or never will be.
     pub(super) fn ended(&mut self, now: Duration) -> Option<Exit> {
-        match sys::pidfd_exit_status(self.pidfd.as_fd()) {
-            Ok(Some(status)) => return Some(exit_of_raw(status)),
-            Ok(None) => {}
-            Err(_) => return Some(Exit::Unknown), // an older kernel
+        let status = procfs::zombie_status(self.pidfd.as_fd())
+            .or_else(|| sys::pidfd_exit_status(self.pidfd.as_fd()).ok().flatten());
+        if let Some(status) = status {
+            return Some(exit_of_raw(status));
         }
         let ended = *self.ended.get_or_insert(now);
         (now >= ended + REAP_MAX).then_some(Exit::Unknown)
@@ -70,6 +71,6 @@ mod tests {
         check(0, Exit::Code(0));
         check(7 << 8, Exit::Code(7));
         check(9, Exit::Signal(9));
-        check(0x80 | 11, Exit::Signal(11));
+        check(128 + 11, Exit::Signal(11));
     }
 }

@@ -14,9 +14,11 @@ pub mod reuseport;
 pub mod ring;
 mod signal;
 mod spawn;
+mod watch;
 
 pub use clock::{monotonic_now, process_cpu};
 pub use descriptor::take_inherited;
 pub use pidfd::pidfd_exit_status;
 pub use signal::{block_signals, kill, pidfd_signal, read_signal};
 pub use spawn::{Parent, Plan, SpawnError, Step, spawn};
+pub use watch::watch;

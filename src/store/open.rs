@@ -71,17 +71,19 @@ pub(super) fn open_file(
     path: &Path,
     notes: &mut Vec<OpenNote>,
 ) -> Result<(Connection, Saved), Refusal> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = in_place(path)?;
     connection.busy_timeout(BUSY_MAX)?;
     let from = schema::version(&connection)?;
     if from > schema::VERSION {
         return Err(Refusal::Newer(from));
     }
-    check(&connection)?;
+    check(&connection, "quick_check(1)")?;
     configure(&connection)?;
     let begun = from < schema::VERSION && has_apps(&connection)?;
     schema::migrate(&mut connection, from)?;
+    // What must not be lost is small, and its indexes are compared with it, too.
+    check(&connection, "integrity_check(apps)")?;
+    check(&connection, "integrity_check(workers)")?;
     let saved = rows::load(&connection, notes)?;
     if begun {
         notes.push(OpenNote::Migrated { from, apps: saved.apps.len() });
@@ -89,9 +91,10 @@ pub(super) fn open_file(
     Ok((connection, saved))
 }
 
-/// The whole of a bounded file: some milliseconds.
-fn check(connection: &Connection) -> Result<(), Refusal> {
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+/// Asks `SQLite` whether the structure of the file is sound; the whole file is bounded.
+fn check(connection: &Connection, pragma: &str) -> Result<(), Refusal> {
+    let sql = format!("PRAGMA {pragma}");
+    let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(Refusal::Damaged(found.replace('\n', " "))) }
 }
 
@@ -125,23 +128,38 @@ fn unreadable(path: &Path, reason: &str, error: &Error) -> StoreError {
 
 /// With locks and the write-ahead log, but without the shared memory file a full disk refuses.
 fn read_in_place(path: &Path, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let connection = in_place(path)?;
     connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
     load(&connection, notes)
 }
 
 /// The file alone, as on a read-only disk.
 fn read_frozen(path: &Path, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    load(&Connection::open_with_flags(frozen_uri(path), flags)?, notes)
+    load(&frozen(path)?, notes)
 }
 
-/// A file that could not even be begun holds nothing.
+/// A file that must be there, to read and to write.
+pub(super) fn in_place(path: &Path) -> Sql<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+/// A file nothing is written to, nor beside: its write-ahead log is not read either.
+pub(super) fn frozen(path: &Path) -> Sql<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(frozen_uri(path), flags)
+}
+
+/// Reads what cannot be mended now. A file that could not even be begun holds nothing.
 fn load(connection: &Connection, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
     if schema::version(connection)? == 0 && !has_apps(connection)? {
         return Ok(Saved::default());
     }
-    rows::load(connection, notes)
+    let Err(Refusal::Damaged(reason)) = check(connection, "quick_check(1)") else {
+        return rows::load(connection, notes);
+    };
+    notes.push(OpenNote::Damaged { what: format!("the database is damaged: {reason}") });
+    Ok(rows::salvage(connection, notes))
 }
 
 /// See <https://sqlite.org/uri.html>; only the three characters it gives a meaning are escaped.

@@ -225,7 +225,7 @@ pub(super) fn load(connection: &Connection, notes: &mut Vec<OpenNote>) -> Result
     for row in connection.prepare(&instances)?.query_map([], |row| Ok(read_instance(row)))? {
         keep(&mut saved.instances, row?, notes);
     }
-    let last = "SELECT max((SELECT value FROM meta WHERE key = 'last_app'),
+    let last = "SELECT max(coalesce((SELECT value FROM meta WHERE key = 'last_app'), 0),
         coalesce((SELECT max(id) FROM apps), 0),
         coalesce((SELECT max(app_id) FROM restart_history), 0))";
     saved.last_app = connection.query_row(last, [], |row| row.get(0))?;

@@ -5,7 +5,7 @@
 
 use std::{fs, io, path::Path};
 
-use rusqlite::{Connection, OpenFlags, Result as Sql};
+use rusqlite::{Connection, Result as Sql};
 
 use super::{
     disk::{self, NEW},
@@ -56,15 +56,19 @@ pub(super) fn rescue(
 
 fn read(path: &Path, notes: &mut Vec<OpenNote>) -> Saved {
     let copy = disk::beside(path, COPY);
-    let saved = disk::copy(path, &copy).ok().and_then(|()| read_copy(&copy, notes).ok());
+    let saved = match disk::copy(path, &copy) {
+        Ok(()) => read_damaged(open::in_place(&copy), notes),
+        // No room for a copy: at least the file itself, which this does not change.
+        Err(_) => read_damaged(open::frozen(path), notes),
+    };
     if let Err(error) = disk::remove(&copy) {
         tracing::debug!(%error, "the copy of the damaged database stays behind");
     }
     saved.unwrap_or_default()
 }
 
-fn read_copy(copy: &Path, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
-    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+fn read_damaged(connection: Sql<Connection>, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
+    let connection = connection?;
     // Makes SQLite read a file that is shorter than it says of itself.
     connection.pragma_update(None, "writable_schema", true)?;
     Ok(rows::salvage(&connection, notes))

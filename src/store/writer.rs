@@ -197,7 +197,7 @@ impl Writer {
             if !is_passing(&error) {
                 self.connection = None;
             }
-            error.to_string()
+            open::unwritable(&self.path, &error.to_string())
         })
     }
 
@@ -244,8 +244,7 @@ impl Writer {
 
     fn fail(&mut self, reason: String) {
         if self.outage.is_none() {
-            let reason = open::unwritable(&self.path, &reason);
-            (self.notify)(StoreNotice::Failed { reason });
+            (self.notify)(StoreNotice::Failed { reason: reason.clone() });
         }
         self.outage = Some(reason);
     }
@@ -262,7 +261,7 @@ impl Writer {
         if let Some(reason) = self.outage
             && !self.backlog.is_empty()
         {
-            return Err(StoreError::Unwritten { reason: open::unwritable(&self.path, &reason) });
+            return Err(StoreError::Unwritten { reason });
         }
         if let Some(Err((_, error))) = self.connection.map(Connection::close) {
             tracing::debug!(%error, "the database is written but was not closed");

@@ -97,9 +97,12 @@ impl App {
             }
             Some(_) | None => &self.version,
         };
-        place.workers.push(Worker::adopt(survivor, &note, version.clone(), now, out));
+        let worker = Worker::adopt(survivor, &note, version.clone(), now, out);
+        if !worker.is_leaving() {
+            place.rest = Rest::None;
+        }
+        place.workers.push(worker);
         place.generation = place.generation.max(id.generation);
-        place.rest = Rest::None;
         place.touch();
     }
 
@@ -127,12 +130,10 @@ impl App {
     /// Tells the tale of an end that came while no daemon was there.
     fn catch_up(&mut self, now: Moment, survivor: &Survivor, out: &mut Outbox) {
         let id = survivor.worker;
-        if survivor.exit.is_some() || survivor.gone {
-            let exit = survivor.exit.unwrap_or(Exit::Unknown);
-            self.apply(now, id, &Event::Exited(id, exit), out);
-        }
-        if survivor.gone {
-            self.apply(now, id, &Event::Gone(id), out);
+        match survivor.exit {
+            exit if survivor.gone => self.vanish(now, id, exit.unwrap_or(Exit::Unknown), out),
+            Some(exit) => self.apply(now, id, &Event::Exited(id, exit), out),
+            None => (),
         }
     }
 

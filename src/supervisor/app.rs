@@ -14,7 +14,7 @@ use super::{
     worker::{Failure, Worker},
 };
 use crate::{
-    domain::{AppId, AppSpec, InstanceId, Moment, Stage, WorkerId},
+    domain::{AppId, AppSpec, Exit, InstanceId, Moment, Stage, WorkerId},
     world::{Action, Event, Goal},
 };
 
@@ -206,7 +206,7 @@ impl App {
             }
             Event::SpawnFailed(_, why) => worker.spawn_failed(why),
             Event::Exited(_, exit) => worker.exited(now, *exit, out),
-            Event::Gone(_) => worker.gone(now),
+            Event::Gone(_) => return self.vanish(now, id, Exit::Unknown, out),
             Event::Listening(_) => {
                 worker.listening(now, out);
                 None
@@ -232,9 +232,20 @@ impl App {
             | Event::Signalled(_) => None,
         };
         self.follow_up(now, id, stage, failure, out);
-        if matches!(event, Event::Gone(_) | Event::SpawnFailed(..)) {
-            self.bury(now, id, event, out);
+        if matches!(event, Event::SpawnFailed(..)) {
+            self.bury(now, id, out);
         }
+    }
+
+    /// Nothing is left of a worker; unless its end was told before, it was `exit`.
+    pub(super) fn vanish(&mut self, now: Moment, id: WorkerId, exit: Exit, out: &mut Outbox) {
+        let Some((place, slot)) = self.find(id) else { return };
+        let Some(worker) = place.workers.get_mut(slot) else { return };
+        let stage = worker.stage;
+        let failure = worker.gone(now, exit);
+        self.follow_up(now, id, stage, failure, out);
+        self.bury(now, id, out);
+        out.act(Action::Forget(id));
     }
 
     pub(super) fn heard(&mut self, now: Moment, id: WorkerId, word: Word, out: &mut Outbox) {
@@ -345,12 +356,9 @@ impl App {
         }
     }
 
-    fn bury(&mut self, now: Moment, id: WorkerId, event: &Event, out: &mut Outbox) {
+    fn bury(&mut self, now: Moment, id: WorkerId, out: &mut Outbox) {
         let Some((place, slot)) = self.find(id) else { return };
         place.bury(slot, now, out);
-        if matches!(event, Event::Gone(_)) {
-            out.act(Action::Forget(id));
-        }
     }
 
     /// Takes every step that can be taken now.

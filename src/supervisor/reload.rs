@@ -44,8 +44,11 @@ impl App {
 
     /// Goes on with a reload an earlier daemon began. Pairs count as begun batches.
     pub(super) fn resume_reload(&mut self) {
-        let begun = |place: &Place| place.workers.iter().any(|it| !it.stale && !it.is_leaving());
-        let batch = (0..).zip(&self.places).filter(|(_, it)| it.is_stale() && begun(it));
+        let begun = |place: &Place| {
+            let mut workers = place.workers.iter();
+            workers.any(|it| it.stale) && workers.any(|it| !it.stale && !it.is_leaving())
+        };
+        let batch = (0..).zip(&self.places).filter(|(_, it)| begun(it));
         let batch = batch.map(|(index, _)| index).collect();
         let task = Task::Reload(Reload { batch, begins: None });
         self.job = Some(Job { ticket: None, task });

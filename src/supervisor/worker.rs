@@ -113,7 +113,12 @@ impl Worker {
         worker.pulse = note.pulse.map_or(Pulse::SILENT, |every| Pulse::resume(now, every));
         worker.noted = *note;
         out.act(Action::Adopt(worker.launch()));
-        worker.resume(note, now, out);
+        if survivor.exit.is_none() && !survivor.gone {
+            worker.resume(note, now, out);
+        } else {
+            worker.stage = note.stage; // its end is told next
+            worker.since = note.since.min(now);
+        }
         worker
     }
 
@@ -506,34 +511,37 @@ impl Worker {
         None
     }
 
-    /// Nothing is left of it. If its end was never reported, that was it.
-    pub(super) fn gone(&mut self, now: Moment) -> Option<Failure> {
+    /// Nothing is left of it. If its end was not reported before, it was `exit`.
+    pub(super) fn gone(&mut self, now: Moment, exit: Exit) -> Option<Failure> {
         if self.exit.is_some() {
             return None;
         }
-        self.exit = Some((Exit::Unknown, now));
+        self.exit = Some((exit, now));
         if self.is_leaving() {
             return None;
         }
-        let failure = self.failure(Ended(Exit::Unknown));
-        self.cause = Some(Cause::Exit);
+        let failure = self.blame(exit);
         self.stage = Stage::Stopping;
         Some(failure)
     }
 
     fn crashed(&mut self, now: Moment, exit: Exit, out: &mut Outbox) -> Failure {
-        let when = if self.ready_at.is_some() { "" } else { " before it was ready" };
-        let failure = self.failure(format_args!("{}{when}", Ended(exit)));
-        self.cause = Some(match exit {
-            Exit::Code(_) | Exit::Unknown => Cause::Exit,
-            Exit::Signal(_) => Cause::Signal,
-        });
+        let failure = self.blame(exit);
         if self.stage == Stage::Online {
             self.retire(out);
         }
         self.enter(now, Stage::Stopping, out);
         self.kill(now, out); // whatever it started must not live beside its successor
         failure
+    }
+
+    fn blame(&mut self, exit: Exit) -> Failure {
+        self.cause = Some(match exit {
+            Exit::Code(_) | Exit::Unknown => Cause::Exit,
+            Exit::Signal(_) => Cause::Signal,
+        });
+        let when = if self.ready_at.is_some() { "" } else { " before it was ready" };
+        self.failure(format_args!("{}{when}", Ended(exit)))
     }
 
     /// Asks it to exit: by message if it wants one, else by signal.

@@ -7,4 +7,5 @@
 )]
 
 mod defects;
+mod quick_start;
 mod test;

@@ -24,9 +24,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+
+/// Longest wait for a daemon that was asked to stop at the end of a test.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
 /// A fresh `BUNPILOT_HOME` with a folder to work in; dropping it ends every process that has it in
 /// its environment.
@@ -216,7 +220,8 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.root().join("bunpilot.sock").exists() {
-            drop(self.command(["daemon", "stop"]).output());
+            let mut asking = self.spawn(self.command(["daemon", "stop"]));
+            wait::poll(GOODBYE_MAX, || asking.child.try_wait().unwrap_or_default());
         }
         processes::kill_all_with_home(&self.root());
         if std::thread::panicking() {

@@ -1,17 +1,20 @@
 // A tiny server to begin with. It shares its port with the other workers where the runtime can.
 import http from 'node:http';
 
-const worker = process.env.BUNPILOT_WORKER_ID ?? '-';
+const hello = `hello from worker ${process.env.BUNPILOT_WORKER_ID ?? '-'}\n`;
+const port = Number(process.env.BUNPILOT_PORT ?? 3000);
+const reusePort = process.env.BUNPILOT_REUSE_PORT === '1';
 
-const server = http.createServer((request, response) => {
-  response.end(`hello from worker ${worker}\n`);
-});
+// Tells bunpilot that requests may come.
+const ready = () => process.send?.({ type: 'ready' });
 
-server.listen({
-  port: Number(process.env.BUNPILOT_PORT ?? 3000),
-  reusePort: process.env.BUNPILOT_REUSE_PORT === '1',
-});
-server.on('listening', () => process.send?.({ type: 'ready' }));
-
-// Let open requests finish before leaving.
-process.on('SIGTERM', () => server.close(() => process.exit(0)));
+if (globalThis.Bun) {
+  const server = Bun.serve({ port, reusePort, fetch: () => new Response(hello) });
+  ready();
+  process.on('SIGTERM', () => server.stop().then(() => process.exit(0)));
+} else {
+  const server = http.createServer((request, response) => response.end(hello));
+  server.listen({ port, reusePort }, ready);
+  // Open requests are finished first.
+  process.on('SIGTERM', () => server.close(() => process.exit(0)));
+}

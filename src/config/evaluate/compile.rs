@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use oxc::{
     allocator::Allocator,
     codegen::{Codegen, CodegenOptions, CodegenReturn},
-    diagnostics::OxcDiagnostic,
+    diagnostics::{Diagnostics, Severity},
     parser::Parser,
     semantic::SemanticBuilder,
     span::SourceType,
@@ -55,7 +55,7 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
     let allocator = Allocator::default();
     let kind = SourceType::from_path(file).unwrap_or_default();
     let parsed = Parser::new(&allocator, text, kind).parse();
-    syntax(&source, parsed.diagnostics.into_iter().next())?;
+    syntax(&source, parsed.diagnostics)?;
     let system = system(file, parsed.module_record.has_module_syntax);
     let mut program = parsed.program;
 
@@ -64,7 +64,7 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
         .with_enum_eval(true)
         .with_check_syntax_error(true)
         .build(&program);
-    syntax(&source, semantic.diagnostics.into_iter().next())?;
+    syntax(&source, semantic.diagnostics)?;
     let scoping = semantic.semantic.into_scoping();
     let free = |name: &str| {
         scoping.root_unresolved_references().iter().any(|(unresolved, _)| *unresolved == name)
@@ -79,7 +79,7 @@ pub(super) fn compile(file: &Path, text: &str) -> Result<Compiled, Problem> {
     let options = TransformOptions::default();
     let transformed =
         Transformer::new(&allocator, file, &options).build_with_scoping(scoping, &mut program);
-    syntax(&source, transformed.diagnostics.into_iter().next())?;
+    syntax(&source, transformed.diagnostics)?;
     let options =
         CodegenOptions { source_map_path: Some(file.to_path_buf()), ..CodegenOptions::default() };
     let CodegenReturn { code, map, .. } = Codegen::new().with_options(options).build(&program);
@@ -126,8 +126,12 @@ pub(super) fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
-fn syntax(source: &Source, error: Option<OxcDiagnostic>) -> Result<(), Problem> {
-    let Some(error) = error else { return Ok(()) };
+/// The first of a parser's complaints that is an error.
+fn syntax(source: &Source, complaints: Diagnostics) -> Result<(), Problem> {
+    let mut complaints = complaints.into_iter();
+    let Some(error) = complaints.find(|complaint| complaint.severity == Severity::Error) else {
+        return Ok(());
+    };
     let mut problem = Problem::syntax(&error.message);
     if let Some(label) = error.labels.iter().next() {
         let byte = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);

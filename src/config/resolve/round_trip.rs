@@ -11,7 +11,10 @@ use proptest::{
     test_runner::Config as ProptestConfig,
 };
 
-use super::{LIMITS, app, narrow32, positive16};
+use super::{
+    app,
+    desk::{LIMITS, narrow32, positive16},
+};
 use crate::{
     config::{
         Trust,

@@ -1,12 +1,18 @@
 //! What the words mean.
 
+use std::{num::NonZeroU32, time::Duration};
+
 use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
-use crate::config::{
-    from_value,
-    paper::{Paper, base},
+use crate::{
+    config::{
+        from_value,
+        paper::{Paper, base},
+        settings,
+    },
+    domain::{Health, Signal, User},
 };
 
 fn machine() -> Paper {

@@ -111,6 +111,21 @@ fn commonjs_may_be_required_anywhere() {
 }
 
 #[test]
+fn another_program_may_evaluate() {
+    let loaded = |printed| {
+        let machine = machine("bunpilot.config.ts", "import 'chalk'; export default {}");
+        let host: Rc<dyn Host> = Rc::new(machine.printing(printed));
+        load(Path::new("bunpilot.config.ts"), Engine::Bun, &base(), &host)
+    };
+    let said = "noise\nbunpilot:config:{\"name\":\"npm\",\"script\":\"a.ts\"}\n";
+    assert_eq!(loaded(said).unwrap().apps[0].name.as_str(), "npm");
+    for (printed, why) in [("", "`bun` could not evaluate"), ("bunpilot:config:nope", "no JSON")] {
+        let problem = loaded(printed).unwrap_err().to_string();
+        assert!(problem.contains(why), "{problem}");
+    }
+}
+
+#[test]
 fn what_is_printed_is_shown() {
     let paper = Rc::new(machine(
         "bunpilot.config.ts",

@@ -38,6 +38,7 @@ const config: Missing = {
 export default config satisfies Missing;
 ",
         expect![[r#"
+            7 found
               x `readyTimeout` must be from 1 s to 5 min, not 10 ms
                ,-[/srv/bunpilot.config.ts:1:32]
              1 | const common = { readyTimeout: 10, shutdownSignal: 'SIGTREM' };
@@ -108,6 +109,7 @@ export default defineConfig(async () => {
 });
 ",
         expect![[r#"
+            1 found
               x `env.PORT` must be a string, not the number `3000`
                ,-[/srv/bunpilot.config.ts:4:61]
              3 |   const local = 1;
@@ -124,6 +126,7 @@ export default defineConfig(async () => {
 }
 ",
         expect![[r#"
+            2 found
               x `script` does not exist: `/nowhere/a.ts`
                ,-[/srv/bunpilot.config.ts:2:31]
              1 | export default function () {
@@ -158,6 +161,7 @@ fn json() {
 }
 "#,
         expect![[r#"
+            7 found
               x unknown key `killTimout`
                ,-[/srv/bunpilot.json:3:38]
              2 |   "apps": [
@@ -227,6 +231,7 @@ fn json_syntax() {
         "bunpilot.json",
         "{\n  \"apps\": [\n    { \"name\": \"a\" \"script\": \"x\" }\n  ]\n}\n",
         expect![[r#"
+            1 found
               x cannot parse this: expected `,` or `}`
                ,-[/srv/bunpilot.json:3:19]
              2 |   "apps": [
@@ -253,6 +258,7 @@ fn yaml() {
       PORT: 3000
 ",
         expect![[r#"
+            4 found
               x `name` must be a string, not the number `5`
                ,-[/srv/bunpilot.yaml:2:11]
              1 | apps:
@@ -288,10 +294,15 @@ fn yaml() {
               help: put it in quotes
         "#]],
     );
+}
+
+#[test]
+fn yaml_syntax() {
     bad(
         "bunpilot.yaml",
         "apps:\n  - name: a\n   script: b\n",
         expect![[r#"
+            1 found
               x cannot parse this: while parsing a block collection, did not find expected '-' indicator
                ,-[/srv/bunpilot.yaml:3:4]
              2 |   - name: a
@@ -304,6 +315,7 @@ fn yaml() {
         "bunpilot.yaml",
         "apps: []\n",
         expect![[r#"
+            1 found
               x `apps` is empty
                ,-[/srv/bunpilot.yaml:1:7]
              1 | apps: []
@@ -326,6 +338,7 @@ metrics.collectInterval = '1ms'
 logs = { maxSize = '10 parsecs' }
 ",
         expect![[r#"
+            3 found
               x unknown key `prot`
                ,-[/srv/bunpilot.toml:4:1]
              3 | script = 'a.ts'
@@ -356,6 +369,7 @@ logs = { maxSize = '10 parsecs' }
         "bunpilot.toml",
         "[[apps]]\nname = 'a\n",
         expect![[r#"
+            1 found
               x cannot parse this: invalid literal string, expected `'`
                ,-[/srv/bunpilot.toml:2:10]
              1 | [[apps]]
@@ -380,6 +394,7 @@ fn keys_from_elsewhere_are_shown_where_they_stand() {
 };
 ",
         expect![[r#"
+            3 found
               x `killTimeout` must be from 1 s to 2 min, not 5 ms
                ,-[/srv/ecosystem.config.js:4:19]
              3 |     script: './a.ts',
@@ -417,6 +432,7 @@ fn a_profile_nobody_has() {
     let base = Base { profile: Some("stage".to_owned()), ..base() };
     let rejected = load_in(machine("bunpilot.yml", text), "bunpilot.yml", &base).unwrap_err();
     expect![[r#"
+        1 found
           x no app has a profile `stage`
            ,-[/srv/bunpilot.yml:1:1]
          1 | name: a
@@ -424,245 +440,6 @@ fn a_profile_nobody_has() {
          2 | script: a.ts
            `----
           help: there is `staging`
-    "#]]
-    .assert_eq(&shown(&rejected));
-}
-
-#[test]
-fn syntax() {
-    bad_ts(
-        "export default {\n  apps: [\n    { name: 'a', script: 'b.ts' \n  ],\n};\n",
-        expect![[r#"
-              x cannot parse this: expected `,` or `}` but found `]`
-               ,-[/srv/bunpilot.config.ts:4:3]
-             3 |     { name: 'a', script: 'b.ts' 
-             4 |   ],
-               :   ^
-             5 | };
-               `----
-        "#]],
-    );
-}
-
-#[test]
-fn throws_at_the_original_line() {
-    bad_ts(
-        "interface Removed { a: string; b: string }
-
-type AlsoRemoved = string;
-
-function port(name: string): number {
-  throw new Error(`no port for ${name}`);
-}
-
-export default { apps: [{ name: 'a', script: 'a.ts', port: port('a') }] };
-",
-        expect![[r#"
-              x no port for a
-               ,-[/srv/bunpilot.config.ts:6:3]
-             5 | function port(name: string): number {
-             6 |   throw new Error(`no port for ${name}`);
-               :   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-             7 | }
-               `----
-        "#]],
-    );
-    bad_ts(
-        "export default { name: undefinedName }\n",
-        expect![[r#"
-              x ReferenceError: undefinedName is not defined
-               ,-[/srv/bunpilot.config.ts:1:24]
-             1 | export default { name: undefinedName }
-               :                        ^^^^^^^^^^^^^
-               `----
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "throw 'just text';\nexport default {}\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` threw `just text`
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "export default async () => { await 1; process.exit(1) }\n",
-        expect![[r#"
-              x a configuration must not call `process.exit`
-               ,-[/srv/bunpilot.config.ts:1:47]
-             1 | export default async () => { await 1; process.exit(1) }
-               :                                               ^^^^
-               `----
-        "#]],
-    );
-}
-
-#[test]
-fn endless() {
-    bad_ts(
-        "type A = 1;\nlet n: number = 0;\nwhile (true) {\n  n += 1;\n}\nexport default {}\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` did not finish within 2 s
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "setInterval(() => {}, 1);\nexport default new Promise(() => {});\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` did not finish within 2 s
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "export default new Promise(() => {});\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` waits for something that never happens
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "const f = async () => { await 1; for (;;); };\nexport default f();\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` did not finish within 2 s
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-}
-
-#[test]
-fn too_much_memory() {
-    bad_ts(
-        "const a = [];\nfor (;;) a.push(new Array(100_000).fill(1));\nexport default a\n",
-        expect![[r#"
-              x the configuration needs more than 64 MiB of memory
-               ,-[/srv/bunpilot.config.ts:2:36]
-             1 | const a = [];
-             2 | for (;;) a.push(new Array(100_000).fill(1));
-               :                                    ^^^^
-             3 | export default a
-               `----
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "const f = (n) => f(n + 1) + 1;\nexport default f(0)\n",
-        expect![[r#"
-              x RangeError: Maximum call stack size exceeded
-               ,-[/srv/bunpilot.config.ts:1:24]
-             1 | const f = (n) => f(n + 1) + 1;
-               :                        ^
-             2 | export default f(0)
-               `----
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-}
-
-#[test]
-fn imports() {
-    bad_ts(
-        "import chalk from 'chalk';\nexport default { name: chalk, script: 'a.ts' };\n",
-        expect![[r#"
-              x `chalk` is an npm package, which the built-in engine cannot load
-               ,-[/srv/bunpilot.config.ts:1:19]
-             1 | import chalk from 'chalk';
-               :                   ^^^^^^^
-             2 | export default { name: chalk, script: 'a.ts' };
-               `----
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "import { createServer } from 'node:http';\nexport default createServer;\n",
-        expect![[r#"
-              x `node:http` is not built in
-               ,-[/srv/bunpilot.config.ts:1:30]
-             1 | import { createServer } from 'node:http';
-               :                              ^^^^^^^^^^^
-             2 | export default createServer;
-               `----
-              help: `--config-runtime bun` (or `node`) evaluates the file with that program instead
-        "#]],
-    );
-    bad_ts(
-        "import { x } from './gone';\nexport default x;\n",
-        expect![[r#"
-              x cannot find `./gone`
-               ,-[/srv/bunpilot.config.ts:1:19]
-             1 | import { x } from './gone';
-               :                   ^^^^^^^^
-             2 | export default x;
-               `----
-              help: looked for `/srv/gone`
-        "#]],
-    );
-    bad_ts(
-        "const { x } = require('./gone');\nmodule.exports = x;\n",
-        expect![[r#"
-              x cannot find `./gone`
-               ,-[/srv/bunpilot.config.ts:1:23]
-             1 | const { x } = require('./gone');
-               :                       ^^^^^^^^
-             2 | module.exports = x;
-               `----
-              help: looked for `/srv/gone`
-        "#]],
-    );
-    let machine = machine("bunpilot.config.ts", "import x from './other';\nexport default x;\n")
-        .with("/srv/other.ts", "export default {{\n");
-    expect![[r#"
-          x cannot parse this: unexpected token
-           ,-[/srv/other.ts:1:17]
-         1 | export default {{
-           :                 ^
-           `----
-    "#]]
-    .assert_eq(&shown(&load_in(machine, "bunpilot.config.ts", &base()).unwrap_err()));
-}
-
-#[test]
-fn nothing_to_read() {
-    bad_ts(
-        "export const apps = [];\n",
-        expect![[r#"
-              x `/srv/bunpilot.config.ts` exports no configuration
-              help: end it with `export default { apps: [ … ] }`
-        "#]],
-    );
-    bad_ts(
-        "export default 5;\n",
-        expect![[r#"
-              x the configuration must be an object, not the number `5`
-               ,-[/srv/bunpilot.config.ts:1:16]
-             1 | export default 5;
-               :                ^
-               `----
-        "#]],
-    );
-    bad(
-        "bunpilot.json",
-        "{}",
-        expect![[r#"
-              x a configuration needs `apps`, the list of apps to run
-               ,-[/srv/bunpilot.json:1:1]
-             1 | {}
-               : ^^
-               `----
-              help: e.g. `apps: [{ name: 'api', script: './src/server.ts' }]`
-        "#]],
-    );
-    bad(
-        "bunpilot.ini",
-        "",
-        expect![[r#"
-              x `/srv/bunpilot.ini` is no configuration by its name
-              help: bunpilot reads .ts, .mts, .js, .mjs, .cjs, .json, .yaml, .yml and .toml
-        "#]],
-    );
-    let rejected = load_in(machine("x", ""), "bunpilot.toml", &base()).unwrap_err();
-    expect![[r#"
-          x cannot read the configuration `/srv/bunpilot.toml`: entity not found
-          help: `bunpilot init` writes one
     "#]]
     .assert_eq(&shown(&rejected));
 }

@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use super::Aftermath;
 use crate::{
     domain::{Pid, Signal},
-    guard::{harmless, hash, procfs},
+    guard::{cgroup_name, harmless, hash, procfs},
     platform::sys::{self, Parent, Plan, Step},
 };
 
@@ -42,10 +42,10 @@ const DEPTH_MAX: usize = 16;
 
 impl Base {
     /// Makes the folder and tries whether a process can really be born in it; `None` if not.
-    pub(in crate::guard) fn open(home: &str) -> Option<Self> {
+    pub(in crate::guard) fn open(home: &Path) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let path = own_folder(&mounts, &own)?.join(format!("bunpilot-{home}"));
+        let path = own_folder(&mounts, &own)?.join(cgroup_name(home));
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             Ok(()) | Err(_) => {}

@@ -266,7 +266,7 @@ fn ask(program: &str, arguments: &[&str], input: &[u8]) -> Option<(bool, String)
         writeln!(std::io::stderr(), "skipped: `{program}` is not on the PATH").unwrap();
         return None;
     };
-    let mut stdin = child.stdin.take().unwrap();
+    let mut stdin = child.stdin.take()?;
     // A program that ends early has something to say.
     stdin.write_all(input).unwrap_or_default();
     drop(stdin);

@@ -320,7 +320,8 @@ mod tests {
             let time = Duration::from_nanos(u64::from(nanos));
             let mut text = String::new();
             push_value(&mut text, time.into());
-            prop_assert_eq!(text.parse::<f64>().unwrap(), f64::from(nanos) / 1e9);
+            let read: f64 = text.parse().unwrap();
+            prop_assert_eq!(read.to_bits(), (f64::from(nanos) / 1e9).to_bits());
         }
     }
 }

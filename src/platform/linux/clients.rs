@@ -2,7 +2,9 @@
 //!
 //! Decides nothing about what they ask; [`crate::control`] reads it.
 
-use std::{cell::RefCell, collections::BTreeMap, io, os::unix::net::UnixListener as StdListener, rc::Rc};
+use std::{
+    cell::RefCell, collections::BTreeMap, io, os::unix::net::UnixListener as StdListener, rc::Rc,
+};
 
 use rustix::net::sockopt::socket_peercred;
 use tokio::net::UnixListener;
@@ -131,7 +133,6 @@ impl Clients {
 
 /// Whether the peer runs as our user, or as root.
 fn is_ours(stream: &tokio::net::UnixStream) -> bool {
-    socket_peercred(stream).is_ok_and(|peer| {
-        peer.uid.is_root() || peer.uid == rustix::process::geteuid()
-    })
+    socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     clients::Clients,
@@ -45,8 +45,8 @@ use crate::{
         link::Link,
         wire::{Notice, Order, Rung},
     },
-    store::{Store, StoreError, StoreNotice},
-    world::{Event, Survivor},
+    store::{OpenNote, Store, StoreError, StoreNotice},
+    world::{Event, Saved, Survivor},
 };
 
 /// Where the daemon keeps its files, and where it serves.
@@ -138,39 +138,40 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         }
         Err(error) => return Err(DaemonError::Lock(error)),
     };
-    let logs = folder(&config.home.join("logs"))?;
-    let notify = folder(&config.home.join("notify"))?;
-    let mut inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
-    let life =
-        if inventory.held.contains_key(CONTROL_KEY) { Life::Next } else { Life::First };
+    let inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
+    let (mut core, mut world) = assemble(config, link, inventory)?;
+    let mut events = Vec::new();
+    while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn
+    {
+    }
+    farewell(config, &world);
+    Ok(())
+}
 
+/// Puts the daemon together and takes over what an earlier one left.
+fn assemble(
+    config: &Config,
+    link: Link,
+    mut inventory: Inventory,
+) -> Result<(Core, LinuxWorld), DaemonError> {
+    let life = if inventory.held.contains_key(CONTROL_KEY) { Life::Next } else { Life::First };
     let (told, hear) = unbounded_channel();
-    let from_store = told.clone();
-    let (store, saved, notes) = Store::open(&config.home.join("bunpilot.db"), move |notice| {
-        // Fails only once the control thread is gone, and with it everybody who would listen.
-        let _ending = from_store.send(Told::Store(notice));
-    })
-    .map_err(DaemonError::Store)?;
-    let pump = Pump::start(move |notice| {
-        let _ending = told.send(Told::Pump(notice));
-    })
-    .map_err(|source| DaemonError::Start { what: "start the log pump", source })?;
+    let (store, saved, notes) = open_store(config, told.clone())?;
+    let pump = open_pump(told)?;
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
-
     let control = control_socket(config, &mut inventory)?;
     let (http, http_state) = http_socket(config, &mut inventory);
-    let facts = facts(&runtime, &pump, inventory.rung, &http_state);
-    let mut core = Core::new(facts);
-    for note in &notes {
-        core.note(note.to_string());
+    let mut core = Core::new(facts(&runtime, &pump, inventory.rung, &http_state));
+    for note in notes.iter().map(ToString::to_string).chain(http_state.err()) {
+        core.note(note);
     }
 
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
     let mut sockets = Listeners::default();
     adopt_sockets(&mut sockets, &mut inventory.held);
-    let survivors = inventory.workers.values().map(|it| survivor(it)).collect();
+    let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
         workers: Workers::new(runtime.mode(), inbox.clone()),
@@ -180,32 +181,46 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         meters: RefCell::new(Meters::default()),
         pump: RefCell::new(Some(pump)),
         store,
-        logs,
-        notify,
+        logs: folder(&config.home.join("logs"))?,
+        notify: folder(&config.home.join("notify"))?,
         barrier: RefCell::new(Barrier::default()),
         closing: RefCell::default(),
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
     keep(&shared, CONTROL_KEY, control.as_fd());
-    if let Some(http) = &http {
-        keep(&shared, HTTP_KEY, http.as_fd());
-    }
-    core.restore(clock::now(), life, saved, survivors);
-
     let mut world = LinuxWorld::new(runtime, Rc::clone(&shared));
-    world.begin(serve_clients(Rc::clone(&shared), world.runtime.mode(), control, next_client));
     if let Some(http) = http {
+        keep(&shared, HTTP_KEY, http.as_fd());
         world.begin(serve_http(Rc::clone(&shared), http));
     }
     world.begin(listen_to_guard(Rc::clone(&shared)));
     world.begin(listen_to_threads(Rc::clone(&shared), hear));
-    world.begin(listen_to_signals(Rc::clone(&shared)));
-    let mut events = Vec::new();
-    while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn {
-    }
-    farewell(config, &world, &shared);
-    Ok(())
+    let mode = world.runtime.mode();
+    world.begin(async move {
+        listen_to_signals(&shared);
+        serve_clients(&shared, mode, control, next_client);
+    });
+    core.restore(clock::now(), life, saved, survivors);
+    Ok((core, world))
+}
+
+fn open_store(
+    config: &Config,
+    told: UnboundedSender<Told>,
+) -> Result<(Store, Saved, Vec<OpenNote>), DaemonError> {
+    Store::open(&config.home.join("bunpilot.db"), move |notice| {
+        // Fails only once the control thread is gone, and with it everybody who would listen.
+        let _ending = told.send(Told::Store(notice));
+    })
+    .map_err(DaemonError::Store)
+}
+
+fn open_pump(told: UnboundedSender<Told>) -> Result<Pump, DaemonError> {
+    Pump::start(move |notice| {
+        let _ending = told.send(Told::Pump(notice));
+    })
+    .map_err(|source| DaemonError::Start { what: "start the log pump", source })
 }
 
 /// What other threads say.
@@ -297,10 +312,7 @@ fn adopt_sockets(sockets: &mut Listeners, held: &mut BTreeMap<String, OwnedFd>) 
     }
 }
 
-fn control_socket(
-    config: &Config,
-    inventory: &mut Inventory,
-) -> Result<UnixListener, DaemonError> {
+fn control_socket(config: &Config, inventory: &mut Inventory) -> Result<UnixListener, DaemonError> {
     if let Some(fd) = inventory.held.remove(CONTROL_KEY)
         && config.socket.exists()
     {
@@ -340,12 +352,7 @@ fn http_socket(
     }
 }
 
-fn facts(
-    runtime: &Runtime,
-    pump: &Pump,
-    rung: Rung,
-    http: &Result<String, String>,
-) -> Facts {
+fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, String>) -> Facts {
     let trees = match rung {
         Rung::Cgroup => "cgroup2",
         Rung::Session => "process group",
@@ -377,8 +384,8 @@ fn keep(shared: &Shared, key: &str, fd: std::os::fd::BorrowedFd<'_>) {
     }
 }
 
-async fn serve_clients(
-    shared: Rc<Shared>,
+fn serve_clients(
+    shared: &Shared,
     mode: super::runtime::Mode,
     listener: UnixListener,
     next: Rc<Cell<u64>>,
@@ -395,9 +402,8 @@ async fn serve_http(shared: Rc<Shared>, listener: TcpListener) {
         let shared = Rc::clone(&asked);
         async move { shared.scrapes.ask(question).await }
     });
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the metrics server ended");
-    }
+    let Err(error) = served.await;
+    tracing::error!(%error, "the metrics server ended");
 }
 
 async fn listen_to_guard(shared: Rc<Shared>) {
@@ -446,7 +452,7 @@ fn pump_said(shared: &Shared, notice: PumpNotice) {
     }
 }
 
-async fn listen_to_signals(shared: Rc<Shared>) {
+fn listen_to_signals(shared: &Rc<Shared>) {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [
         (SignalKind::terminate(), Signal::TERM),
@@ -456,7 +462,7 @@ async fn listen_to_signals(shared: Rc<Shared>) {
     for (kind, number) in kinds {
         match signal(kind) {
             Ok(mut stream) => {
-                let shared = Rc::clone(&shared);
+                let shared = Rc::clone(shared);
                 tokio::task::spawn_local(async move {
                     while stream.recv().await.is_some() {
                         shared.inbox.push(Event::Signalled(number));
@@ -469,7 +475,8 @@ async fn listen_to_signals(shared: Rc<Shared>) {
 }
 
 /// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
-fn farewell(config: &Config, world: &LinuxWorld, shared: &Shared) {
+fn farewell(config: &Config, world: &LinuxWorld) {
+    let shared = &world.shared;
     world.runtime.block_on(async {
         // The last replies go out, the last output is written.
         for _ in 0..FAREWELL_LOOKS_MAX {

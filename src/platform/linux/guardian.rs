@@ -62,8 +62,7 @@ impl Guardian {
     /// If the guard died, or speaks another language.
     pub(super) async fn listen(&self, mut take: impl FnMut(Said)) -> Result<(), GuardError> {
         let fd = self.0.link.borrow().as_fd().try_clone_to_owned().map_err(GuardError::Link)?;
-        let ready = AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE)
-            .map_err(GuardError::Link)?;
+        let ready = crate::platform::sys::watch(fd).map_err(GuardError::Link)?;
         loop {
             self.send_rest(&ready).await.map_err(GuardError::Link)?;
             let mut said = Vec::new();

@@ -126,8 +126,10 @@ fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {
     let target = Target::new(path, &spec.logs);
     let mut pump = shared.pump.borrow_mut();
     match pump.as_mut().map(|it| it.capture(worker, stream, fd, target)) {
-        Some(Ok(())) => shared.closing.borrow_mut().entry(worker).or_default().open += 1,
+        Some(Ok(())) => shared.opened(worker),
         None => (), // the daemon ends; the next one reads on
-        Some(Err(error)) => tracing::error!(%worker, %error, "the worker's output waits in its pipe"),
+        Some(Err(error)) => {
+            tracing::error!(%worker, %error, "the worker's output waits in its pipe")
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Held as long as the daemon lives; the kernel lets go of it when the daemon dies (`flock(2)`).
 #[derive(Debug)]
-pub struct PidFile {
+pub(super) struct PidFile {
     _file: File,
 }
 
@@ -40,7 +40,7 @@ impl PidFile {
     /// # Errors
     ///
     /// [`LockError::Held`] if another daemon lives.
-    pub fn take(path: &Path) -> Result<Self, LockError> {
+    pub(super) fn take(path: &Path) -> Result<Self, LockError> {
         let broken = |source| LockError::Io { path: path.display().to_string(), source };
         let mut file = OpenOptions::new()
             .read(true)
@@ -51,8 +51,7 @@ impl PidFile {
             .open(path)
             .map_err(broken)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(broken)?;
+            let pid = io::read_to_string(&file).map_err(broken)?;
             return Err(LockError::Held { pid: pid.trim().to_owned() });
         }
         write_pid(&mut file).map_err(broken)?;

@@ -75,8 +75,9 @@ impl Workers {
 
     /// Remembers what was asked for, so that the answer finds it.
     pub(super) fn expect(&self, launch: Launch) {
-        let held = Held { launch: launch.clone(), pid: None, channel: None, tasks: Vec::new() };
-        self.0.held.borrow_mut().insert(launch.worker, held);
+        let worker = launch.worker;
+        let held = Held { launch, pid: None, channel: None, tasks: Vec::new() };
+        self.0.held.borrow_mut().insert(worker, held);
     }
 
     /// Forgets a worker; its channel is closed.

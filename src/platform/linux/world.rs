@@ -80,6 +80,12 @@ pub(super) struct Closing {
     pub(super) asked: bool,
 }
 
+impl std::fmt::Debug for LinuxWorld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinuxWorld").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
 impl World for LinuxWorld {
     fn submit(&mut self, action: Action) {
         if self.shared.barrier.borrow_mut().holds(&action) {
@@ -246,6 +252,11 @@ impl Shared {
         if open == 0 {
             self.forget_now(worker);
         }
+    }
+
+    /// A stream of the worker is being read.
+    pub(super) fn opened(&self, worker: WorkerId) {
+        self.closing.borrow_mut().entry(worker).or_default().open += 1;
     }
 
     /// A stream of the worker is all in its file.

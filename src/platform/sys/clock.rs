@@ -16,6 +16,9 @@ pub fn monotonic_now() -> Duration {
 ///
 /// `None` if there is no such process. Follows `clock_getcpuclockid(3)`.
 pub fn process_cpu(pid: Pid) -> Option<Duration> {
+    if !(1..=PID_MAX).contains(&pid.0) {
+        return None; // 0 is ourselves, and others would make another kind of clock
+    }
     let mut clock: libc::clockid_t = 0;
     // SAFETY: writes one `clockid_t` to `clock`, which outlives the call.
     if unsafe { libc::clock_getcpuclockid(pid.0, &raw mut clock) } != 0 {
@@ -28,6 +31,9 @@ pub fn process_cpu(pid: Pid) -> Option<Duration> {
     }
     Some(duration(time.tv_sec, time.tv_nsec))
 }
+
+/// Highest number a process can have (`proc(5)`, `pid_max`).
+const PID_MAX: i32 = 1 << 22;
 
 fn duration(seconds: i64, nanos: i64) -> Duration {
     let seconds = u64::try_from(seconds).unwrap_or(0);

@@ -131,6 +131,30 @@ fn a_disk_that_is_full_from_the_start_can_be_opened() {
 }
 
 #[test]
+fn a_damaged_file_on_a_full_disk_is_still_read() {
+    let Some(disk) = Disk::new("damaged-full", "1m") else { return skip(NO_MOUNT) };
+    let home = Home::at(disk.0.join("home"));
+    home.write([app(1, "a"), sample(1, 0, 1)]);
+    let mut bytes = fs::read(home.db()).unwrap();
+    let end = bytes.len() - 512;
+    bytes.truncate(end);
+    fs::write(home.db(), bytes).unwrap();
+    let filler = fill(&home);
+    let (store, saved, notes) = home.open();
+    assert_eq!(records(&saved), [app(1, "a")]);
+    let [OpenNote::Damaged { .. }, OpenNote::Unwritable { .. }] = &notes[..] else {
+        panic!("{notes:?}")
+    };
+    store.write(instance(1, 0, 2));
+    fs::remove_file(filler).unwrap();
+    store.close().unwrap();
+    let notices: Vec<_> = home.notices.1.try_iter().collect();
+    let Some(StoreNotice::Recovered { notes, .. }) = notices.last() else { panic!("{notices:?}") };
+    assert!(matches!(notes[..], [OpenNote::MovedAside { .. }]), "{notes:?}");
+    assert_eq!(records(&home.saved()), [app(1, "a"), instance(1, 0, 2)]);
+}
+
+#[test]
 fn a_read_only_disk_can_be_opened() {
     let Some(disk) = Disk::new("ro", "1m") else { return skip(NO_MOUNT) };
     let home = Home::at(disk.0.join("home"));

@@ -35,11 +35,6 @@ fn d04_what_init_writes_runs() {
     let config = home.read("bunpilot.config.ts");
     let port = free_port();
     home.write("bunpilot.config.ts", &config.replace("3000", &port.to_string()));
-    let quoted = config.split_once("script:").and_then(|(_, rest)| rest.split(['\'', '"']).nth(1));
-    let script = quoted.expect("init declares a script");
-    if !home.path(script).exists() {
-        home.write(script, &fs::read_to_string(app("server.ts")).unwrap());
-    }
     home.ok(["start"]);
     let answer = home.control().ask("list", &json!({}));
     let name = answer["data"][0]["name"].as_str().expect("init declares an app").to_owned();

@@ -90,7 +90,7 @@ fn kill_if_home(pid: u32, home: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::test::{Home, wait_for};
@@ -104,6 +104,8 @@ mod tests {
             Command::new("sh")
                 .args(["-c", script])
                 .env("BUNPILOT_HOME", home.root())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
                 .spawn()
                 .unwrap()
         };

@@ -12,15 +12,24 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks again and again until `fact` has an answer; panics with `what` if it never has.
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    match poll(WAIT_MAX, fact) {
+        Some(answer) => answer,
+        None => panic!("waited {WAIT_MAX:?} in vain for {what}"),
+    }
+}
+
+/// Asks again and again until `fact` has an answer or `limit` is over.
+pub(super) fn poll<T>(limit: Duration, mut fact: impl FnMut() -> Option<T>) -> Option<T> {
     let since = now();
-    while since.elapsed() < WAIT_MAX {
-        if let Some(answer) = fact() {
+    while since.elapsed() < limit {
+        let answer = fact();
+        if answer.is_some() {
             return answer;
         }
         pause();
     }
-    panic!("waited {WAIT_MAX:?} in vain for {what}")
+    None
 }
 
 /// Asserts that `fact` stays true for `time`: the way to see that something does *not* happen.
@@ -34,7 +43,7 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut fact: impl FnMut() -> bo
 }
 
 #[expect(clippy::disallowed_methods, reason = "real programs live in real time")]
-pub(super) fn now() -> Instant {
+fn now() -> Instant {
     Instant::now()
 }
 

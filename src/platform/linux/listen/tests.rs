@@ -73,6 +73,24 @@ fn own_sockets_are_seen_listening() {
 }
 
 #[test]
+fn a_worker_in_a_network_of_its_own_is_seen() {
+    let may_unshare = Command::new("unshare").args(["-n", "true"]).stderr(Stdio::null()).status();
+    if !may_unshare.is_ok_and(|status| status.success()) {
+        writeln!(std::io::stderr(), "skipped: no network namespace may be made here").unwrap();
+        return;
+    }
+    // A port that is also taken in our own network, by us.
+    let ours = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = ours.local_addr().unwrap().port();
+    let script = "exec unshare -n python3 -c '
+import socket, sys, time
+s = socket.socket(); s.bind((\"\", int(sys.argv[1]))); s.listen(); time.sleep(1000)' $1";
+    let server = Server::start(script, port, None);
+    until(script, || listening(server.pid(), port));
+    assert!(!listening(server.pid(), 1));
+}
+
+#[test]
 fn holding_a_socket_is_not_waiting_for_it() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let server = Server::start("sleep 1000", 0, listener.as_fd().try_clone_to_owned().ok());

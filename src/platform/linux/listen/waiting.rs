@@ -163,7 +163,31 @@ fn memory(pid: Pid, address: u64, bytes: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+        thread,
+    };
+
     use super::*;
+
+    #[test]
+    fn a_thread_in_accept_is_seen_without_ptrace() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = mpsc::channel();
+        let server = thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            listener.accept().unwrap();
+        });
+        let pid = Pid(rustix::process::getpid().as_raw_nonzero().get());
+        let thread = told.recv().unwrap();
+        // It is about to sleep; a look costs it the processor soon enough.
+        let seen = (0..100_000).any(|_| in_accept(pid, thread));
+        assert!(seen || fs::read("/proc/self/wchan").is_err());
+        drop(TcpStream::connect(address).unwrap());
+        server.join().unwrap();
+    }
 
     #[test]
     fn epoll_lines_are_read() {

@@ -1,0 +1,3 @@
+import bunpilot from './index.cjs';
+
+export const { defineConfig } = bunpilot;
