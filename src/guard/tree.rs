@@ -41,8 +41,7 @@ pub(super) struct Forest {
 pub(super) enum Tree {
     /// In a cgroup.
     Cgroup(cgroup::Group),
-    /// By session, descent and mark. `true` if orphans may be anybody's children, because the
-    /// guard that started them is dead.
+    /// By session, descent and mark.
     Session(Orphans),
 }
 

@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn garbage_is_told_of_and_passed_over() {
         let messages = decode(&[b"\xff\x0f\x01{\n{\"type\":\"re", b"ady\"}\n{\"type\":\"ready\"}"]);
-        let [Message::Garbage(why), Message::Ready] = &messages[..] else { panic!("{messages:?}") };
+        let [Message::Garbage(why), Message::BareReady] = &messages[..] else { panic!("{messages:?}") };
         assert!(why.ends_with("`\u{fffd}\\u{f}\\u{1}{`"), "{why}");
     }
 
@@ -348,7 +348,7 @@ mod tests {
             decoder.feed(&vec![b'x'; LINE_MAX / 16], &mut messages);
         }
         decoder.feed(b"\n\"ready\"\n", &mut messages);
-        assert!(matches!(messages[..], [Message::Garbage(_), Message::Ready]), "{messages:?}");
+        assert!(matches!(messages[..], [Message::Garbage(_), Message::BareReady]), "{messages:?}");
         assert_eq!((decoder.overlong(), decoder.line.capacity()), (1, 0));
     }
 
@@ -356,7 +356,7 @@ mod tests {
     fn a_line_of_the_longest_length_passes() {
         let mut line = vec![b' '; LINE_MAX - 7];
         line.extend_from_slice(b"\"ready\"\n");
-        assert_eq!(decode(&[&line]), [Message::Ready]);
+        assert_eq!(decode(&[&line]), [Message::BareReady]);
     }
 
     #[track_caller]

@@ -121,6 +121,7 @@ mod tests {
                 max_files: NonZeroU16::MIN,
             },
             metrics: MetricsSpec {
+                compat_names: true,
                 enabled: true,
                 prometheus: true,
                 http_port: NonZeroU16::MIN,

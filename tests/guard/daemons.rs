@@ -81,7 +81,7 @@ fn kills_of_the_daemon(grip: Grip) {
             crate::house::until("all workers exist", || pids(&home).len() == RECORDED);
             // a different moment each time: when the files have grown by another amount
             let size = written(&home);
-            let more = kills * 977 % 5000;
+            let more = kills * 9_770 % 50_000;
             crate::house::until("more was written", || {
                 written(&home) >= size + more || !alive(daemon.0)
             });
@@ -129,6 +129,19 @@ fn pids(home: &Folder) -> BTreeSet<(String, String)> {
 fn written(home: &Folder) -> u64 {
     let size = |n| fs::metadata(home.0.join(format!("w{n}.out"))).map_or(0, |file| file.len());
     (0..RECORDED).map(size).sum()
+}
+
+/// What a daemon ordered with its last breath is done, though its guard read it only later.
+pub(crate) fn last_words_are_obeyed() {
+    let home = Folder::new();
+    let (mut guard, mut output) = start(&home, Grip::Best, "as-speaker");
+    let (word, daemon) = hear(&mut output);
+    assert_eq!(word, "said");
+    crate::house::until("it is dead", || !alive(daemon.0));
+    kill(guard.pid(), Signal(libc::SIGCONT)).unwrap();
+    let (word, second) = hear(&mut output);
+    assert_eq!((&*word, second == daemon), ("heard", false));
+    assert_eq!(guard.code(), Some(0));
 }
 
 pub(crate) fn signals_reach_the_daemon() {

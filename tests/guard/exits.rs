@@ -49,6 +49,7 @@ pub(crate) fn a_slow_daemon_loses_nothing() {
         for (n, exit) in exits {
             assert_eq!(exit, Exit::Code(i32::try_from(n % 200).unwrap()));
         }
+        house.nothing_more();
         let (workers, _, _) = house.inventory();
         assert_eq!(workers.len(), WORKERS);
         assert!(workers.iter().all(|worker| worker.life.gone && worker.life.exit.is_some()));

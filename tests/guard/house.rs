@@ -169,6 +169,11 @@ impl House {
         });
     }
 
+    /// Nothing was said that no test has asked for.
+    pub(crate) fn nothing_more(&self) {
+        assert!(self.notices.is_empty(), "{:?}", self.notices);
+    }
+
     /// Kills a worker's whole tree, waits for the end of it and forgets it.
     pub(crate) fn bury(&mut self, label: &str) {
         self.signal(label, Signal::KILL, Reach::Tree);

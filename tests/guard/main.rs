@@ -37,6 +37,7 @@ const TESTS: &[Test] = &[
     ("gone_waits_for_the_kids_in_a_session", trees::gone_waits_for_the_kids_in_a_session),
     ("one_tree_never_touches_another", trees::one_tree_never_touches_another),
     ("fifty_kills_of_the_daemon", daemons::fifty_kills_of_the_daemon),
+    ("last_words_are_obeyed", daemons::last_words_are_obeyed),
     ("signals_reach_the_daemon", daemons::signals_reach_the_daemon),
     (
         "a_daemon_that_cannot_start_ends_the_guard",

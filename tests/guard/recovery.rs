@@ -108,8 +108,8 @@ fn a_new_guard_takes_over(grip: Grip) {
     for label in ["1/0#1", "1/2#1"] {
         house.bury(label);
     }
-    assert_eq!(processes_with(&mark), []);
-    assert_eq!(processes_with(&orphans_mark), []);
+    assert_eq!(processes_with(&mark), Vec::<i32>::new());
+    assert_eq!(processes_with(&orphans_mark), Vec::<i32>::new());
     assert_eq!(read_all(first.take(Role::Out)), "bye\n");
     assert!(grip == Grip::Best || rung == Rung::Session);
 }
@@ -138,7 +138,7 @@ pub(crate) fn strays_are_found() {
     house.signal("1/0#1", Signal::TERM, Reach::Leader);
     house.exited("1/0#1");
     house.bury("1/0#1");
-    assert_eq!(processes_with(&mark), []);
+    assert_eq!(processes_with(&mark), Vec::<i32>::new());
     assert_eq!(read_all(adopted.take(Role::Out)), "alone\nbye\n");
 }
 

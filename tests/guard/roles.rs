@@ -12,7 +12,7 @@ use std::{
 
 use crate::house::House;
 use bunpilot::{
-    domain::Signal,
+    domain::{Pid, Signal},
     guard::{
         self, Grip, GuardConfig, Link, Mode,
         link::State,
@@ -35,6 +35,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         "as-undertaker" => bury_all(),
         "as-recorder" => record(&folder()),
         "as-heir" => inherit(&folder()),
+        "as-speaker" => speak(&folder()),
         "as-waiter" => wait_for_signal(),
         "as-failure" => return Some(ExitCode::from(33)),
         _ => return None,
@@ -109,6 +110,40 @@ fn bury_all() {
         }
         !living.is_empty()
     });
+    finish(&mut link, 0)
+}
+
+/// The first life stops the guard, orders a worker and dies; the second looks whether it is
+/// there.
+fn speak(home: &Path) {
+    let mut link = Link::from_env().unwrap();
+    let said = home.join("said");
+    if !said.exists() {
+        fs::write(said, "").unwrap();
+        let guard = Pid(rustix::process::getppid().unwrap().as_raw_nonzero().get());
+        sys::kill(guard, Signal(libc::SIGSTOP)).unwrap();
+        let spawn = House::spawn_order("last", "exec sleep 1000");
+        link.send(&Order::Spawn(Box::new(spawn)), Vec::new()).unwrap();
+        link.flush().unwrap();
+        tell("said");
+        sys::kill(Pid(i32::try_from(std::process::id()).unwrap()), Signal::KILL).unwrap();
+    }
+    let mut found = false;
+    let mut over = false;
+    serve(&mut link, &mut |_| Vec::new(), &mut |link, notice, _| {
+        match notice {
+            Notice::Worker(life, _) => {
+                found = life.label == "last";
+                let (label, signal, reach) = (life.label, Signal::KILL, Reach::Tree);
+                link.send(&Order::Signal { label, signal, reach }, Vec::new()).unwrap();
+            }
+            Notice::Gone { .. } => over = true,
+            Notice::InventoryEnd { .. } => over = !found,
+            Notice::SpawnFailed { .. } | Notice::Exited { .. } | Notice::Held { .. } => {}
+        }
+        !over
+    });
+    tell(if found { "heard" } else { "deaf" });
     finish(&mut link, 0)
 }
 

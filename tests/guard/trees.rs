@@ -64,7 +64,7 @@ fn nobody_survives_a_stop(grip: Grip) {
     house.signal("1/0#1", Signal::KILL, Reach::Tree);
     assert_eq!(house.exited("1/0#1"), Exit::Signal(9));
     house.gone("1/0#1");
-    assert_eq!(processes_with(&mark), [], "survivors");
+    assert_eq!(processes_with(&mark), Vec::<i32>::new(), "survivors");
     if grip == Grip::Best {
         assert_eq!(cgroups_of(&house), 0);
     }
@@ -95,7 +95,7 @@ fn gone_waits_for_the_kids(grip: Grip) {
     assert_eq!(house.inventory().0.len(), 1);
     house.signal("1/0#1", Signal::KILL, Reach::Tree);
     house.gone("1/0#1");
-    assert_eq!(processes_with(&mark), [], "survivors");
+    assert_eq!(processes_with(&mark), Vec::<i32>::new(), "survivors");
     // and one whose kids leave by themselves
     house.start(House::spawn_order("1/0#2", "sleep 0.15 & exit 4"));
     assert_eq!(house.exited("1/0#2"), Exit::Code(4));
@@ -116,10 +116,10 @@ pub(crate) fn one_tree_never_touches_another() {
         house.signal("1/0#1", Signal::KILL, Reach::Tree);
         house.exited("1/0#1");
         house.gone("1/0#1");
-        assert_eq!(processes_with(&first_mark), []);
+        assert_eq!(processes_with(&first_mark), Vec::<i32>::new());
         assert!(processes_with(&second_mark).len() >= 7);
         house.bury("1/0#11");
-        assert_eq!(processes_with(&second_mark), []);
+        assert_eq!(processes_with(&second_mark), Vec::<i32>::new());
     }
 }
 

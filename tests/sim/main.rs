@@ -76,6 +76,7 @@ pub(crate) fn spec(instances: u16, version: u32) -> AppSpec {
             max_files: NonZeroU16::new(5).unwrap(),
         },
         metrics: MetricsSpec {
+            compat_names: true,
             enabled: true,
             prometheus: false,
             http_port: NonZeroU16::new(9615).unwrap(),

@@ -423,7 +423,8 @@ impl World for SimWorld {
                     process.trusted = process.note.starts_with("1 online");
                 }
             }
-            Action::Sample(_)
+            Action::Sample(..)
+            | Action::Tail(..)
             | Action::Reply(..)
             | Action::Hangup(_)
             | Action::Answer(..)
