@@ -79,39 +79,34 @@ fn status(outcome: Outcome, out: &mut Out) -> u8 {
 }
 
 fn run(command: Command, out: &mut Out) -> Outcome {
+    // Not every command needs one.
+    let home = Home::find;
+    let daemon = || home().map(|it| Daemon::of(&it));
     match command {
-        // These need no home.
+        Command::Start(args) if !args.no_daemon => start::run(&home()?, &args, out),
+        Command::Start(args) | Command::Run(args) => run::run(&home()?, &args, out),
+        Command::Stop(args) => stop::run(&home()?, args, out),
+        Command::Restart(args) => restart::run(&home()?, args, out),
+        Command::Reload(args) => reload::run(&home()?, args, out),
+        Command::Delete(args) => delete::run(&home()?, args, out),
+        Command::Scale(args) => scale::run(&home()?, args, out),
+        Command::Signal(args) => signal::run(&home()?, args, out),
+        Command::Resurrect => resurrect::run(&home()?, out),
+        Command::List(args) => list::run(&daemon()?, args.secrets(), out),
+        Command::Status(args) => status::run(&daemon()?, &args, out),
+        Command::Logs(args) => show_logs::run(&home()?, &args, out),
+        Command::Metrics(args) => metrics::run(&daemon()?, &args, out),
+        Command::Daemon { command } => daemon::run(&home()?, command, out),
+        Command::Ping => ping::run(&daemon()?, out),
         Command::Init => project::init(out),
         Command::Config { command } => project::config(command, out),
+        Command::Sdk { command } => project::sdk(&command, out),
         Command::Demo => demo::run(out),
         Command::DemoServer => demo::server::run(),
-        command => at(&Home::find()?, command, out),
-    }
-}
-
-fn at(home: &Home, command: Command, out: &mut Out) -> Outcome {
-    let daemon = Daemon::of(home);
-    match command {
-        Command::Start(args) if !args.no_daemon => start::run(home, &args, out),
-        Command::Start(args) | Command::Run(args) => run::run(home, &args, out),
-        Command::Stop(args) => stop::run(home, args, out),
-        Command::Restart(args) => restart::run(home, args, out),
-        Command::Reload(args) => reload::run(home, args, out),
-        Command::Delete(args) => delete::run(home, args, out),
-        Command::Scale(args) => scale::run(home, args, out),
-        Command::Signal(args) => signal::run(home, args, out),
-        Command::Resurrect => resurrect::run(home, out),
-        Command::List(args) => list::run(&daemon, args.secrets(), out),
-        Command::Status(args) => status::run(&daemon, &args, out),
-        Command::Logs(args) => show_logs::run(home, &args, out),
-        Command::Metrics(args) => metrics::run(&daemon, &args, out),
-        Command::Daemon { command } => daemon::run(home, command, out),
-        Command::Ping => ping::run(&daemon, out),
         Command::Guard { detach } => {
             let mode = if detach { guard::Mode::Detached } else { guard::Mode::Foreground };
-            process::guard(home, mode).map(|_code| ())
+            process::guard(&home()?, mode).map(|_code| ())
         }
-        Command::DaemonProcess => process::daemon(home),
-        _ => Err(Failure::Usage("not wired yet".into())),
+        Command::DaemonProcess => process::daemon(&home()?),
     }
 }

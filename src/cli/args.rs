@@ -365,6 +365,12 @@ pub(crate) enum SdkCommand {
     Install {
         /// The project's folder; this one if left out
         folder: Option<PathBuf>,
+        /// The npm package, whatever the project is written in
+        #[arg(long, conflicts_with = "python")]
+        js: bool,
+        /// The Python module, whatever the project is written in
+        #[arg(long)]
+        python: bool,
     },
 }
 

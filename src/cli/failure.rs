@@ -145,7 +145,7 @@ pub(crate) enum Failure {
     #[error("{failure}")]
     Hinted {
         /// What went wrong.
-        failure: Box<Failure>,
+        failure: Box<Self>,
         /// What the user may have meant, or may do.
         hint: String,
     },

@@ -178,15 +178,15 @@ impl Out {
     fn draw_error(&mut self, failure: &Failure) -> Outcome {
         let (dim, bad) = (style::DIM, style::BAD);
         let prefix = format!("{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │");
-        match failure {
-            Failure::Config { picture, .. } if !picture.is_empty() => {
-                writeln!(self.stderr, "{prefix} the configuration is wrong\n{picture}")?;
-            }
-            Failure::Hinted { failure, hint } => {
-                self.draw_error(failure)?;
-                writeln!(self.stderr, "{dim}  hint: {hint}{dim:#}")?;
-            }
-            _ => writeln!(self.stderr, "{prefix} {failure}")?,
+        if let Failure::Config { picture, .. } = failure
+            && !picture.is_empty()
+        {
+            writeln!(self.stderr, "{prefix} the configuration is wrong\n{picture}")?;
+        } else {
+            writeln!(self.stderr, "{prefix} {failure}")?;
+        }
+        if let Failure::Hinted { hint, .. } = failure {
+            writeln!(self.stderr, "{dim}  hint: {hint}{dim:#}")?;
         }
         Ok(())
     }
