@@ -161,9 +161,10 @@ fn an_answer_nobody_understands_is_quoted() {
 #[track_caller]
 fn check_outcome(command: Command, statuses: Vec<Value>, expected: Result<(), &str>) {
     let mut acts = vec![Act::Die(vec![Reply::Chunk(json!({}))])];
-    acts.extend(statuses.into_iter().map(|it| match it {
-        Value::Null => Act::Say(vec![Reply::Failed(Code::NoSuchApp, "App not found: api".into())]),
-        app => Act::Say(vec![Reply::Done(app)]),
+    let unknown = || Reply::Failed(Code::NoSuchApp, "App not found: api".into());
+    acts.extend(statuses.into_iter().map(|it| {
+        let reply = if it.is_null() { unknown() } else { Reply::Done(it) };
+        Act::Say(vec![reply])
     }));
     let mut fake = Fake::play(acts);
     let outcome = fake.daemon().order(command, &mut silent);
