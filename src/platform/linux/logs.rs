@@ -11,6 +11,7 @@ mod budget;
 mod engine;
 mod mover;
 mod outlet;
+mod pace;
 mod peek;
 mod reaper;
 mod selector;
@@ -33,7 +34,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+};
 
 use crate::{
     domain::{LogSpec, WorkerId},
@@ -162,7 +166,9 @@ pub enum PumpError {
 #[derive(Debug)]
 pub struct Pump {
     commands: Option<SyncSender<Command>>,
-    bell: Arc<OwnedFd>,
+    /// Wakes the thread. A pipe: an eventfd must not be watched by a ring that itself signals an
+    /// eventfd, as the kernel refuses to nest those and (seen on Linux 6.18) loses the second one.
+    bell: OwnedFd,
     tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
     engine: Engine,
     thread: Option<JoinHandle<()>>,
@@ -193,8 +199,8 @@ impl Pump {
 
     fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mover = Mover::new(received, Arc::clone(&bell), tell)?;
+        let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let mover = Mover::new(received, heard, tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
@@ -288,10 +294,10 @@ impl Pump {
         self.ring();
     }
 
-    /// Wakes the pump. A counter too full to be raised wakes it as well.
+    /// Wakes the pump. A bell too full to be rung again has been rung.
     fn ring(&self) {
-        let raised = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
-        debug_assert!(!matches!(raised, Err(rustix::io::Errno::BADF)), "{raised:?}");
+        let rung = rustix::io::write(&self.bell, b"!");
+        debug_assert!(matches!(rung, Ok(_) | Err(Errno::AGAIN | Errno::PIPE)), "{rung:?}");
     }
 }
 
