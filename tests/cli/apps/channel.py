@@ -20,6 +20,7 @@ def note(text):
 channel = socket.socket(fileno=int(os.environ["NODE_CHANNEL_FD"]))
 for line in os.environ.get("SAY", '{"type":"ready"}').splitlines():
     channel.sendall(line.encode() + b"\n")
+note("spoke")
 for line in channel.makefile("r"):
     message = json.loads(line)
     note(message.get("type", "?"))
