@@ -18,5 +18,6 @@ const close = (why) => {
 process.on('SIGTERM', () => close('SIGTERM'));
 process.on('message', (message) => message.type === 'shutdown' && close('shutdown'));
 server.listen(inherited ? { fd: 3 } : own, () => {
+  process.send?.({ type: 'custom', channel: 'bunpilot', data: { handlesShutdown: true } });
   process.send?.({ type: 'ready' }, () => note('spoke'));
 });
