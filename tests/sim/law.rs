@@ -205,7 +205,9 @@ impl Law {
         }
         if alone && let Some(crashes) = self.crashes.get(&id.instance) {
             let too_soon = crashes.forbids(now, &launch.spec.restart);
-            too_soon.into_iter().for_each(|why| self.breach(format!("{id} {why}")));
+            if let Some(why) = too_soon {
+                self.breach(format!("{id} {why}"));
+            }
         }
     }
 
@@ -244,11 +246,10 @@ impl Law {
             match known.get(id) {
                 None if process.tree => self.breach(format!("{id} runs and nobody knows")),
                 None => (),
-                Some(worker) => {
-                    if !says(process, worker.stage.word()) && !process.told.gone {
-                        self.breach(format!("{id} is {:?}: {}", worker.stage, process.note));
-                    }
+                Some(worker) if !says(process, worker.stage.word()) && !process.told.gone => {
+                    self.breach(format!("{id} is {:?}: {}", worker.stage, process.note));
                 }
+                Some(_) => (),
             }
             if process.tree {
                 self.check_patience(now, *id, process);
