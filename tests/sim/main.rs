@@ -106,6 +106,7 @@ fn any_spec(luck: &mut Luck, version: u32) -> AppSpec {
         spec.port = None;
     }
     spec.cluster.batch_size = NonZeroU16::new(luck.range(1, 2)).unwrap();
+    spec.restart.max_restarts = u32::from(luck.range(1, 5));
     spec
 }
 

@@ -164,6 +164,20 @@ fn a_crash_loop_ends() {
 }
 
 #[test]
+fn a_crash_after_min_uptime_is_the_first_in_a_row() {
+    let (mut run, app) = running(spec(1, 1), |it| {
+        plain(it);
+        it.crashes = Some(Duration::from_millis(500));
+    });
+    run.pass(Duration::from_secs(3));
+    let place = run.daemon.supervisor.app(app).unwrap().place(0).unwrap();
+    let gaps: Vec<Duration> = place.crashes.windows(2).map(|it| it[1].since(it[0])).collect();
+    assert!(gaps.len() > 3 && place.crashes_in_a_row <= 1, "{place:?}");
+    let life = Duration::from_millis(500);
+    assert!(gaps.iter().all(|it| *it < life + Duration::from_millis(110)), "{gaps:?}");
+}
+
+#[test]
 fn descendants_die_before_the_successor_comes() {
     let (mut run, _) = running(spec(1, 1), |it| {
         plain(it);
