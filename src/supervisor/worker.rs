@@ -376,7 +376,8 @@ impl Worker {
             Word::Stopping => self.says_stopping = true,
             Word::Alive => self.pulse.beat(now),
             Word::Watchdog(interval) => self.pulse.expect_every(interval),
-            Word::Speaks(speech) => self.speech = speech,
+            // What it once could it can still.
+            Word::Speaks(speech) => self.speech = self.speech.max(speech),
             Word::Failing if self.is_leaving() => (),
             Word::Failing => {
                 return Some(self.fail(Cause::Heartbeat, "said that it fails", now, out));
