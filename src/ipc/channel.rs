@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn garbage_is_told_of_and_passed_over() {
         let messages = decode(&[b"\xff\x0f\x01{\n{\"type\":\"re", b"ady\"}\n{\"type\":\"ready\"}"]);
-        let [Message::Garbage(why), Message::BareReady] = &messages[..] else { panic!("{messages:?}") };
+        let [Message::Garbage(why), Message::Ready] = &messages[..] else { panic!("{messages:?}") };
         assert!(why.ends_with("`\u{fffd}\\u{f}\\u{1}{`"), "{why}");
     }
 

@@ -4,6 +4,7 @@
 //! more of them with `BUNPILOT_SEEDS=10000`.
 #![expect(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::panic,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
@@ -28,10 +29,9 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Moment, Restart, Signal, Stage,
-        Strategy,
+        AppId, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal, Stage, Strategy,
     },
-    supervisor::{Manner, Outcome, Refusal, Request, State},
+    supervisor::{AppView, Manner, Outcome, Refusal, Request, State},
     world::Goal,
 };
 use daemon::{Daemon, Death, TURNS_MAX, is_calm, version};
@@ -94,19 +94,20 @@ pub(crate) fn spec(instances: u16, version: u32) -> AppSpec {
 pub(crate) fn health() -> Health {
     Health {
         path: "/health".to_owned(),
-        interval: Duration::from_millis(1_000),
+        interval: Duration::from_secs(1),
         timeout: Duration::from_millis(300),
         unhealthy_threshold: NonZeroU32::new(3).unwrap(),
     }
 }
 
-fn any_spec(luck: &mut Luck, version: u32) -> AppSpec {
+fn any_spec(luck: &mut Luck, version: u32, max_restarts: u32) -> AppSpec {
     let mut spec = spec(luck.range(1, 4), version);
     spec.health = luck.percent(50).then(health);
     if luck.percent(25) {
         spec.port = None;
     }
     spec.cluster.batch_size = NonZeroU16::new(luck.range(1, 2)).unwrap();
+    spec.restart.max_restarts = max_restarts;
     spec
 }
 
@@ -177,6 +178,9 @@ impl Run {
                 self.fail(&why);
             }
         }
+        if let Err(why) = self.daemon.check_wishes() {
+            self.fail(&why);
+        }
         if self.daemon.open() > 0 {
             self.fail("a request was never answered");
         }
@@ -202,17 +206,22 @@ fn storm() {
 fn storm_once(seed: u64) -> String {
     let mut luck = Luck(seed);
     let mut run = Run::new(seed, Temper::WILD);
-    let mortal = seed % 3 != 0;
+    let mortal = !seed.is_multiple_of(3);
+    let max_restarts = luck.range(1, 5).into();
     let mut versions = 0;
     let mut apps: Vec<AppId> = Vec::new();
     for _ in 0..40 {
         while apps.len() < 2 {
             versions += 1;
-            apps.push(run.daemon.add(any_spec(&mut luck, versions)));
+            apps.push(run.daemon.add(any_spec(&mut luck, versions, max_restarts)));
         }
-        let app = *luck.pick(&apps);
+        let app = if luck.percent(10) {
+            AppId(luck.range(1, 9).into()) // maybe deleted, maybe never there
+        } else {
+            *luck.pick(&apps)
+        };
         versions += 1;
-        let request = any_request(&mut luck, versions);
+        let request = any_request(&mut luck, versions, max_restarts);
         let deletes = matches!(request, Request::Delete(_));
         if run.daemon.request(&mut run.world, app, request).is_ok() && deletes {
             apps.retain(|it| *it != app);
@@ -220,7 +229,7 @@ fn storm_once(seed: u64) -> String {
         for _ in 0..luck.below(40) {
             if mortal && luck.percent(2) {
                 run.die(any_death(&mut luck));
-                apps = run.daemon.supervisor.apps().map(|it| it.id()).collect();
+                apps = run.daemon.supervisor.apps().map(AppView::id).collect();
             } else {
                 run.turn();
             }
@@ -235,8 +244,8 @@ fn storm_once(seed: u64) -> String {
     run.world.transcript
 }
 
-fn any_request(luck: &mut Luck, version: u32) -> Request {
-    let spec = luck.percent(40).then(|| Arc::new(any_spec(luck, version)));
+fn any_request(luck: &mut Luck, version: u32, max_restarts: u32) -> Request {
+    let spec = luck.percent(40).then(|| Arc::new(any_spec(luck, version, max_restarts)));
     let manner = if luck.percent(20) { Manner::Forcibly } else { Manner::Gently };
     match luck.below(20) {
         0..4 => Request::Start(spec),
@@ -257,7 +266,7 @@ fn any_death(luck: &mut Luck) -> Death {
 }
 
 fn apps(run: &Run) -> Vec<AppId> {
-    run.daemon.supervisor.apps().filter(|it| it.goal() != Goal::Gone).map(|it| it.id()).collect()
+    run.daemon.supervisor.apps().filter(|it| it.goal() != Goal::Gone).map(AppView::id).collect()
 }
 
 /// In a mild world a restart brings every worker up, all with the app's own spec.
@@ -315,16 +324,36 @@ fn farewell(run: &mut Run) {
     }
 }
 
+/// What crashes again and again comes back as often as it may, and no more.
+#[test]
+fn crash_loops_end() {
+    for seed in 0..40 {
+        let mut luck = Luck(seed);
+        let temper = Temper { crashes: 100, life_ms: 200, ..Temper::MILD };
+        let mut run = Run::new(seed, temper);
+        let max_restarts = luck.range(1, 5).into();
+        let spec = any_spec(&mut luck, 1, max_restarts);
+        let lives = spec.restart.max_restarts + 1;
+        let app = run.daemon.add(spec);
+        run.ask(app, Request::Start(None));
+        run.pass(Duration::from_secs(30));
+        for place in run.daemon.supervisor.app(app).unwrap().places() {
+            let told = (place.state, place.generation, place.restarts);
+            assert_eq!(told, (State::Errored, lives, lives - 1), "seed {seed}: {place:?}");
+        }
+    }
+}
+
 /// In a world where nothing breaks no request ever fails, however often it is repeated.
 #[test]
 fn calm_stays_calm() {
     for seed in 0..40 {
         let mut luck = Luck(seed);
         let mut run = Run::new(seed, Temper::MILD);
-        let app = run.daemon.add(any_spec(&mut luck, 1));
+        let app = run.daemon.add(any_spec(&mut luck, 1, 5));
         assert_eq!(run.ask(app, Request::Start(None)), Outcome::Done, "seed {seed}");
         for round in 2..8 {
-            let new = Arc::new(any_spec(&mut luck, round));
+            let new = Arc::new(any_spec(&mut luck, round, 5));
             for request in [
                 Request::Reload(None),
                 Request::Reload(Some(new)),

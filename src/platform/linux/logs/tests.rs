@@ -421,6 +421,22 @@ fn only_pipes_are_captured() {
     assert!(matches!(refused, Err(PumpError::NotAPipe { .. })));
 }
 
+/// One signal after the other must reach the pump, also those given while nothing else happens.
+#[test]
+fn every_command_is_heard() {
+    for engine in BOTH {
+        let folder = Folder::new();
+        let mut rig = Rig::new(engine);
+        for index in 0..20 {
+            let writer = rig.capture(index, target(&folder.0.join("out.log"), 1 << 20, 1));
+            rig.pump.retire(worker(index)).unwrap();
+            rig.closed(index);
+            drop(writer);
+        }
+        rig.pump.shutdown();
+    }
+}
+
 #[test]
 fn shutdown_moves_what_waits() {
     for engine in BOTH {
