@@ -1,4 +1,4 @@
-"""Speaks the worker channel by hand: sends each line of SAY, then notes in HEARD what it hears.
+"""Speaks the worker channel by hand: says what the SDK says, then notes in HEARD what it hears.
 
 A `shutdown` message is answered by the note `cleaned` and a clean exit. SIGTERM
 ends it at once, as it ends a program without a handler.
@@ -18,8 +18,12 @@ def note(text):
 
 
 channel = socket.socket(fileno=int(os.environ["NODE_CHANNEL_FD"]))
-for line in os.environ.get("SAY", '{"type":"ready"}').splitlines():
-    channel.sendall(line.encode() + b"\n")
+for line in [
+    b'{"type":"custom","channel":"bunpilot","data":{"handlesShutdown":true}}',
+    b'{"type":"ready"}',
+]:
+    channel.sendall(line + b"\n")
+note("spoke")
 for line in channel.makefile("r"):
     message = json.loads(line)
     note(message.get("type", "?"))

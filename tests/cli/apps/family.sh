@@ -1,5 +1,8 @@
 #!/bin/sh
 # Has a child, and a grandchild in a session of its own.
-sh -c 'setsid sleep 4321 & sleep 4322' &
+(
+    setsid sleep 4321 &
+    sleep 4322
+) &
 echo "family of $$"
 wait

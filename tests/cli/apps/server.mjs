@@ -9,11 +9,15 @@ const server = createServer((_request, response) => {
 });
 const inherited = process.env.LISTEN_PID === String(process.pid);
 const own = { host: '127.0.0.1', port: Number(process.env.BUNPILOT_PORT ?? 0) };
+const note = (text) => process.env.HEARD && appendFileSync(process.env.HEARD, `${text}\n`);
 const close = (why) => {
-  if (process.env.HEARD) appendFileSync(process.env.HEARD, `${why}\n`);
+  note(why);
   server.close(() => process.exit(0));
   server.closeIdleConnections();
 };
 process.on('SIGTERM', () => close('SIGTERM'));
 process.on('message', (message) => message.type === 'shutdown' && close('shutdown'));
-server.listen(inherited ? { fd: 3 } : own, () => process.send?.({ type: 'ready' }));
+server.listen(inherited ? { fd: 3 } : own, () => {
+  process.send?.({ type: 'custom', channel: 'bunpilot', data: { handlesShutdown: true } });
+  process.send?.({ type: 'ready' }, () => note('spoke'));
+});

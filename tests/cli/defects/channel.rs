@@ -88,10 +88,10 @@ fn d20_a_worker_is_told_to_shut_down() {
     let home = Home::new();
     let more = json!({ "killTimeout": 5000, "env": { "HEARD": home.path("heard") } });
     home.start([declared("app", "channel.py", more)]).succeeded();
-    home.online("app", 1);
+    // online it may be before it said a word, by living long enough
+    wait_for("it to have spoken", || (home.read("heard") == "spoke\n").then_some(()));
     home.ok(["stop", "app"]);
-    let heard = home.read("heard");
-    assert!(heard.ends_with("shutdown\ncleaned\n"), "{heard:?}");
+    assert_eq!(home.read("heard"), "spoke\nshutdown\ncleaned\n");
 }
 
 /// Nor did they in Node, whose workers never even became online.
@@ -102,9 +102,10 @@ fn d20_a_node_worker_is_told_to_shut_down() {
     let env = json!({ "HEARD": home.path("heard") });
     let more = json!({ "interpreter": node, "killTimeout": 5000, "env": env });
     home.start([declared("app", "server.mjs", more)]).succeeded();
-    home.online("app", 1);
+    wait_for("it to have spoken", || (home.read("heard") == "spoke\n").then_some(()));
     home.ok(["stop", "app"]);
-    assert!(home.read("heard").starts_with("shutdown\n"), "{:?}", home.read("heard"));
+    let heard = home.read("heard");
+    assert!(heard.starts_with("spoke\nshutdown\n"), "{heard:?}");
 }
 
 /// Left every program without the SDK in `starting`.

@@ -29,6 +29,9 @@ const TOP_LEVEL: &[&str] = &[
 const PRIVATE_FOLDERS: &[&str] =
     &[concat!("/", "home/"), concat!("/", "root/"), concat!("/", "Users/"), concat!("/", "work/")];
 
+/// The home of examples: nobody's.
+const EXAMPLE_HOME: &str = concat!("/", "home/me");
+
 /// Files whose text others wrote.
 const FOREIGN: &[&str] = &["Cargo.lock"];
 
@@ -92,6 +95,9 @@ pub(super) fn words(page: &Page, secrets: &[String]) -> Vec<Fault> {
 /// Whether `folder` begins a path in `line`, rather than continuing one as in `src/work/`.
 fn names_folder(line: &str, folder: &str) -> bool {
     let begins = |at: usize| {
+        if line[at..].starts_with(EXAMPLE_HOME) {
+            return false;
+        }
         let before = line[..at].chars().next_back();
         !before
             .is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}' | ')' | '*'))
@@ -198,11 +204,16 @@ mod tests {
 
     #[test]
     fn paths_of_one_machine_are_found() {
-        let line = format!("see {}me/x and src{}x", PRIVATE_FOLDERS[0], PRIVATE_FOLDERS[3]);
+        let line = format!("see {}you/x and src{}x", PRIVATE_FOLDERS[0], PRIVATE_FOLDERS[3]);
         check(
             &words(&page("README.md", &line), &[]),
             &[&format!("README.md:1: names `{}`, a folder of one machine", PRIVATE_FOLDERS[0])],
         );
+    }
+
+    #[test]
+    fn the_home_of_examples_is_nobodys() {
+        check(&words(&page("README.md", &format!("HOME={EXAMPLE_HOME}/x")), &[]), &[]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ enum Voice {
 }
 use Voice::{Noisy, Quiet};
 
+/// The wrapped system calls: a room inside `platform`, below every other noisy one.
+const SYS: &str = "platform::sys";
+
 /// Each room, its voice, and the rooms it may use, in reading order.
 const ROOMS: &[(&str, Voice, &[&str])] = &[
     ("domain", Quiet, &[]),
@@ -39,13 +42,14 @@ const ROOMS: &[(&str, Voice, &[&str])] = &[
             "supervisor",
         ],
     ),
-    ("guard", Noisy, &["domain", "world", "ipc"]),
-    ("store", Noisy, &["domain", "world"]),
-    ("api", Noisy, &["domain", "world"]),
+    (SYS, Noisy, &["domain"]),
+    ("guard", Noisy, &["domain", "world", "ipc", SYS]),
+    ("store", Noisy, &["domain", "world", SYS]),
+    ("api", Noisy, &["domain", "world", SYS]),
     (
         "platform",
         Noisy,
-        &["domain", "world", "config", "ipc", "balance", "logs", "guard", "store", "api"],
+        &["domain", "world", "config", "ipc", "balance", "logs", SYS, "guard", "store", "api"],
     ),
     (
         "cli",
@@ -100,10 +104,11 @@ pub(super) fn check(page: &Page) -> Vec<Fault> {
     let Some(inside) = page.path.strip_prefix("src/") else {
         return faults;
     };
-    let name = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
-    if matches!(name, "lib" | "main") {
-        return faults;
-    }
+    let name = match inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs") {
+        "lib" | "main" => return faults,
+        "platform" if is_sys(&page.path) => SYS,
+        name => name,
+    };
     let Some((room, voice, may_use)) = ROOMS.iter().find(|(room, ..)| *room == name) else {
         faults.push(Fault::file(
             &page.path,
@@ -142,16 +147,20 @@ fn room_of(named: &Named, inside: &str) -> Option<&'static str> {
         Some("super") if climbs > depth => segments.get(climbs),
         Some(_) | None => None,
     }?;
+    if next == "platform" && named.holds(&["platform", "sys"]) {
+        return Some(SYS);
+    }
     ROOMS.iter().map(|(room, ..)| *room).find(|room| room == next)
+}
+
+fn is_sys(path: &str) -> bool {
+    path == "src/platform/sys.rs" || path.starts_with("src/platform/sys/")
 }
 
 /// `unsafe` has one address.
 fn unsafe_places(page: &Page, named: &[Named]) -> Vec<Fault> {
     let path = page.path.as_str();
-    if path == "src/platform/sys.rs"
-        || path.starts_with("src/platform/sys/")
-        || path.starts_with("ebpf/")
-    {
+    if is_sys(path) || path.starts_with("ebpf/") {
         return Vec::new();
     }
     let said = named.iter().filter(|it| it.holds(&["unsafe"]));
@@ -241,6 +250,20 @@ mod tests {
         }
         faults("src/guard.rs", "use std::fs;", &[]);
         faults(path, "//! std::fs\nlet words = \"std::fs\";\n#[cfg(test)]\nuse std::fs;", &[]);
+    }
+
+    #[test]
+    fn system_calls_are_below_the_noisy_rooms() {
+        faults("src/guard.rs", "use crate::platform::sys::{self, Plan};", &[]);
+        faults(
+            "src/guard.rs",
+            "use crate::platform::{linux, sys};",
+            &["src/guard.rs:1: `guard` may not use `platform`"],
+        );
+        let quiet = "src/logs.rs:1: `logs` may not use `platform::sys`";
+        faults("src/logs.rs", "use crate::platform::sys;", &[quiet]);
+        let upward = "src/platform/sys/fds.rs:1: `platform::sys` may not use `guard`";
+        faults("src/platform/sys/fds.rs", "use crate::guard;", &[upward]);
     }
 
     #[test]
