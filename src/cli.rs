@@ -55,7 +55,6 @@ use client::Daemon;
 use failure::{Failure, Outcome, Verdict};
 use home::Home;
 use output::{Format, Out};
-use redact::Secrets;
 
 use crate::guard;
 
@@ -80,37 +79,34 @@ fn status(outcome: Outcome, out: &mut Out) -> u8 {
 }
 
 fn run(command: Command, out: &mut Out) -> Outcome {
-    let home = Home::find()?;
-    let daemon = Daemon::of(&home);
+    // Not every command needs one.
+    let home = Home::find;
+    let daemon = || home().map(|it| Daemon::of(&it));
     match command {
-        Command::Stop(args) => stop::run(&home, args, out),
-        Command::Run(args) => run::run(&home, &args, out),
-        Command::Start(args) if args.no_daemon => run::run(&home, &args, out),
-        Command::Start(args) => start::run(&home, &args, out),
-        Command::Reload(args) => reload::run(&home, args, out),
+        Command::Start(args) if !args.no_daemon => start::run(&home()?, &args, out),
+        Command::Start(args) | Command::Run(args) => run::run(&home()?, &args, out),
+        Command::Stop(args) => stop::run(&home()?, args, out),
+        Command::Restart(args) => restart::run(&home()?, args, out),
+        Command::Reload(args) => reload::run(&home()?, args, out),
+        Command::Delete(args) => delete::run(&home()?, args, out),
+        Command::Scale(args) => scale::run(&home()?, args, out),
+        Command::Signal(args) => signal::run(&home()?, args, out),
+        Command::Resurrect => resurrect::run(&home()?, out),
+        Command::List(args) => list::run(&daemon()?, args.secrets(), out),
+        Command::Status(args) => status::run(&daemon()?, &args, out),
+        Command::Logs(args) => show_logs::run(&home()?, &args, out),
+        Command::Metrics(args) => metrics::run(&daemon()?, &args, out),
+        Command::Daemon { command } => daemon::run(&home()?, command, out),
+        Command::Ping => ping::run(&daemon()?, out),
         Command::Init => project::init(out),
         Command::Config { command } => project::config(command, out),
-        Command::Restart(args) => restart::run(&home, args, out),
-        Command::Delete(args) => delete::run(&home, args, out),
-        Command::Scale(args) => scale::run(&home, args, out),
-        Command::Signal(args) => signal::run(&home, args, out),
-        Command::Resurrect => resurrect::run(&home, out),
-        Command::List(args) => {
-            let secrets = if args.show_env { Secrets::Shown } else { Secrets::Hidden };
-            list::run(&daemon, secrets, out)
-        }
-        Command::Status(args) => status::run(&daemon, &args, out),
-        Command::Metrics(args) => metrics::run(&daemon, &args, out),
-        Command::Daemon { command } => daemon::run(&home, command, out),
+        Command::Sdk { command } => project::sdk(&command, out),
         Command::Demo => demo::run(out),
         Command::DemoServer => demo::server::run(),
-        Command::Logs(args) => show_logs::run(&home, &args, out),
-        Command::Ping => ping::run(&daemon, out),
         Command::Guard { detach } => {
             let mode = if detach { guard::Mode::Detached } else { guard::Mode::Foreground };
-            process::guard(&home, mode).map(|_code| ())
+            process::guard(&home()?, mode).map(|_code| ())
         }
-        Command::DaemonProcess => process::daemon(&home),
-        _ => Err(Failure::Usage("not wired yet".into())),
+        Command::DaemonProcess => process::daemon(&home()?),
     }
 }

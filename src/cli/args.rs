@@ -4,6 +4,7 @@ use std::{num::NonZeroU16, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::redact::Secrets;
 use crate::{
     config::Engine,
     control::wire::{Force, Target},
@@ -279,7 +280,14 @@ pub(crate) struct SendSignal {
 pub(crate) struct Shown {
     /// Show the values of environment variables in JSON
     #[arg(long)]
-    pub(crate) show_env: bool,
+    show_env: bool,
+}
+
+impl Shown {
+    /// Whether values of environment variables may be seen.
+    pub(crate) fn secrets(&self) -> Secrets {
+        if self.show_env { Secrets::Shown } else { Secrets::Hidden }
+    }
 }
 
 /// `status`.
@@ -357,6 +365,12 @@ pub(crate) enum SdkCommand {
     Install {
         /// The project's folder; this one if left out
         folder: Option<PathBuf>,
+        /// The npm package, whatever the project is written in
+        #[arg(long, conflicts_with = "python")]
+        js: bool,
+        /// The Python module, whatever the project is written in
+        #[arg(long)]
+        python: bool,
     },
 }
 

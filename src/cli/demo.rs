@@ -9,11 +9,16 @@ use std::{
     env,
     net::{Ipv4Addr, TcpListener},
     num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use load::{CLIENTS, Load, Tally};
 
@@ -47,7 +52,12 @@ const RETURN_MAX: Duration = Duration::from_secs(5);
 
 /// Runs it.
 pub(crate) fn run(out: &mut Out) -> Outcome {
-    let stage = Stage::new()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(Failure::io("watch for signals"))?;
+    }
+    let stage = Stage::new(interrupted)?;
     let port = free_port()?;
     out.start(format_args!("a daemon of its own, in {}", stage.home.folder().display()))?;
     launch::ensure(&stage.home)?;
@@ -69,6 +79,8 @@ pub(crate) fn run(out: &mut Out) -> Outcome {
 struct Stage {
     home: Home,
     daemon: Daemon,
+    /// Whether the user wants it to end.
+    interrupted: Arc<AtomicBool>,
     _folder: Scratch,
 }
 
@@ -79,10 +91,10 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    fn new() -> Result<Self, Failure> {
+    fn new(interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
         let folder = Scratch::new().map_err(Failure::io("create a temporary folder"))?;
-        let home = Home::at(folder.path())?;
-        Ok(Self { daemon: Daemon::of(&home), home, _folder: folder })
+        let home = Home::at(folder.path())?.without_http();
+        Ok(Self { daemon: Daemon::of(&home), home, interrupted, _folder: folder })
     }
 
     fn start(&self, port: NonZeroU16, out: &mut Out) -> Outcome {
@@ -97,7 +109,7 @@ impl Stage {
             "instances": WORKERS,
             "port": port,
             "backoff": { "initial": 100 },
-            "metrics": { "httpPort": free_port()? },
+            "readyTimeout": 5_000,
             "clustering": { "strategy": "inherit", "rollingRestart": { "batchDelay": 0 } },
         }))?;
         self.order(
@@ -115,12 +127,12 @@ impl Stage {
     fn reload(&self, load: &Load, out: &mut Out) -> Result<bool, Failure> {
         out.start(format_args!("{CLIENTS} clients, each request on a new connection"))?;
         let (first, begin) = (load.tally(), clock::now());
-        clock::sleep(CALM);
+        self.calm()?;
         out.start("reload under load")?;
         let (before, start) = (load.tally(), clock::now());
         self.order(Command::Reload { target: Target::App(NAME.to_owned()), config: None }, out)?;
         let (after, took) = (load.tally(), clock::now().saturating_sub(start));
-        clock::sleep(CALM);
+        self.calm()?;
         let whole = load.tally().since(first);
         let rate = rate(whole, clock::now().saturating_sub(begin));
         let during = after.since(before);
@@ -147,7 +159,7 @@ impl Stage {
         };
         self.wait(start, "the worker", back)?;
         let took = clock::now().saturating_sub(start);
-        clock::sleep(CALM);
+        self.calm()?;
         let cost = load.tally().since(before);
         out.ok(format_args!(
             "a new one is online after {} ms (100 of them its `backoff.initial`); {} requests, {} failed",
@@ -167,7 +179,7 @@ impl Stage {
         // Until the dead one's last answers are gone, and the next one gives its own.
         self.wait(start, "the daemon", || Ok(self.pid().ok().filter(|now| *now != old)))?;
         let took = clock::now().saturating_sub(start);
-        clock::sleep(CALM);
+        self.calm()?;
         let cost = load.tally().since(before);
         let same =
             if self.workers()? == workers { "the workers are the same" } else { "workers changed" };
@@ -180,6 +192,24 @@ impl Stage {
         say_error(load, out)
     }
 
+    /// Lets the load run for a while.
+    fn calm(&self) -> Outcome {
+        let start = clock::now();
+        while clock::now().saturating_sub(start) < CALM {
+            self.go_on()?;
+            clock::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// An error once the user wants it to end.
+    fn go_on(&self) -> Outcome {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Local("interrupted; everything is removed".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Looks again and again until there is something to see.
     fn wait<T>(
         &self,
@@ -188,6 +218,7 @@ impl Stage {
         mut look: impl FnMut() -> Result<Option<T>, Failure>,
     ) -> Result<T, Failure> {
         loop {
+            self.go_on()?;
             if let Some(seen) = look()? {
                 return Ok(seen);
             }

@@ -141,6 +141,14 @@ pub(crate) enum Failure {
     /// Whoever read our output has gone. Not an error: `bunpilot list | head -1`.
     #[error("nobody reads the output")]
     Closed,
+    /// A failure, and what may help.
+    #[error("{failure}")]
+    Hinted {
+        /// What went wrong.
+        failure: Box<Self>,
+        /// What the user may have meant, or may do.
+        hint: String,
+    },
     /// Everything was said already.
     #[error("see above")]
     Told(Verdict),
@@ -158,6 +166,19 @@ impl Failure {
         Self::Config { message: message.into(), picture: String::new() }
     }
 
+    /// The same failure with advice.
+    pub(crate) fn hint(self, hint: Option<String>) -> Self {
+        match hint {
+            Some(hint) => Self::Hinted { failure: Box::new(self), hint },
+            None => self,
+        }
+    }
+
+    /// Whether the daemon knows no such app or instance.
+    pub(crate) fn is_no_such_app(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::NoSuchApp, .. })
+    }
+
     /// The exit status, as a kind; `None` if it is no failure at all.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         Some(match self {
@@ -170,6 +191,7 @@ impl Failure {
             Self::Config { .. } => Verdict::Config,
             Self::Usage(_) => Verdict::Usage,
             Self::Told(verdict) => *verdict,
+            Self::Hinted { failure, .. } => return failure.verdict(),
             Self::Closed => return None,
         })
     }

@@ -14,6 +14,17 @@ use super::failure::Failure;
 pub(crate) struct Home {
     folder: PathBuf,
     socket: PathBuf,
+    /// Which metrics server the daemon started here has.
+    http: Http,
+}
+
+/// Whether a daemon serves metrics over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Http {
+    /// As the environment says.
+    Usual,
+    /// It does not: it is not the machine's only daemon.
+    Off,
 }
 
 impl Home {
@@ -39,7 +50,17 @@ impl Home {
     pub(crate) fn at(folder: &Path) -> Result<Self, Failure> {
         let folder = whole(folder)?;
         let socket = folder.join("bunpilot.sock");
-        Ok(Self { folder, socket })
+        Ok(Self { folder, socket, http: Http::Usual })
+    }
+
+    /// The same home; its daemon will have no metrics server.
+    pub(crate) fn without_http(self) -> Self {
+        Self { http: Http::Off, ..self }
+    }
+
+    /// Which metrics server a daemon started here has.
+    pub(crate) fn http(&self) -> Http {
+        self.http
     }
 
     /// Makes the folder if it is missing, for this user alone.

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use super::{
     client::Daemon,
     clock,
     failure::{Failure, Outcome},
-    home::Home,
+    home::{Home, Http},
 };
 
 /// Longest wait for a new daemon to answer.
@@ -83,6 +83,13 @@ pub(crate) fn guard(home: &Home, bond: Bond) -> Result<Child, Failure> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(copy);
+    if home.http() == Http::Off {
+        command.env("BUNPILOT_HTTP_PORT", "0");
+    }
+    if bond == Bond::Kept {
+        // Ctrl-C at the terminal is for us; we tell the guard.
+        command.process_group(0);
+    }
     command.spawn().map_err(Failure::io(format!("run `{}`", program.display())))
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::control::{
     status::{AppStatus, WorkerStatus},
-    wire::{Code, Command, Target},
+    wire::{Command, Target},
 };
 
 const COLUMNS: &[Column] = &[
@@ -38,14 +38,14 @@ pub(crate) fn run(daemon: &Daemon, args: &args::Metrics, out: &mut Out) -> Outco
         return exposition(daemon, out);
     }
     if out.format == Format::Json {
-        let mut data = measurements(daemon, args.name.as_deref(), out)?;
+        let mut data = measurements(daemon, args.name.as_deref())?;
         redact(&mut data, Secrets::Hidden);
         return out.json(&data);
     }
     match out.screen {
         Screen::Terminal(..) if !args.once => live::run(daemon, args.name.as_deref(), out),
         Screen::Terminal(..) | Screen::Piped => {
-            let data = measurements(daemon, args.name.as_deref(), out)?;
+            let data = measurements(daemon, args.name.as_deref())?;
             table(&read::<Vec<AppStatus>>(data)?).write(out)
         }
     }
@@ -62,12 +62,11 @@ fn exposition(daemon: &Daemon, out: &mut Out) -> Outcome {
     }
 }
 
-fn measurements(daemon: &Daemon, name: Option<&str>, out: &mut Out) -> Result<Value, Failure> {
-    let result = daemon.ask(&Command::Metrics(name.map(str::to_owned)));
-    if let (Some(name), Err(Failure::Refused { code: Code::NoSuchApp, .. })) = (name, &result) {
-        suggest::names(daemon, &Target::parse(name), out)?;
-    }
-    result
+fn measurements(daemon: &Daemon, name: Option<&str>) -> Result<Value, Failure> {
+    daemon.ask(&Command::Metrics(name.map(str::to_owned))).map_err(|failure| {
+        let unknown = name.filter(|_| failure.is_no_such_app()).map(Target::parse);
+        failure.hint(unknown.and_then(|it| suggest::names(daemon, &it)))
+    })
 }
 
 fn table(apps: &[AppStatus]) -> Table {

@@ -169,20 +169,24 @@ impl Out {
             }
             Format::Human => {
                 self.stdout.flush()?;
-                let (dim, bad) = (style::DIM, style::BAD);
-                writeln!(self.stderr, "{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │ {failure}")?;
-                if let Failure::Config { picture, .. } = failure {
-                    write!(self.stderr, "{picture}")?;
-                }
+                self.draw_error(failure)?;
             }
         }
         Ok(())
     }
 
-    /// One line of advice after an error; nothing in JSON.
-    pub(crate) fn hint(&mut self, text: impl fmt::Display) -> Outcome {
-        if self.format == Format::Human {
-            writeln!(self.stderr, "{}  hint: {text}{0:#}", style::DIM)?;
+    fn draw_error(&mut self, failure: &Failure) -> Outcome {
+        let (dim, bad) = (style::DIM, style::BAD);
+        let prefix = format!("{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │");
+        if let Failure::Config { picture, .. } = failure
+            && !picture.is_empty()
+        {
+            writeln!(self.stderr, "{prefix} the configuration is wrong\n{picture}")?;
+        } else {
+            writeln!(self.stderr, "{prefix} {failure}")?;
+        }
+        if let Failure::Hinted { hint, .. } = failure {
+            writeln!(self.stderr, "{dim}  hint: {hint}{dim:#}")?;
         }
         Ok(())
     }

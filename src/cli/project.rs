@@ -5,11 +5,12 @@ use std::{io::Write, path::Path, rc::Rc};
 use serde_json::json;
 
 use super::{
-    args::ConfigCommand,
+    args::{ConfigCommand, SdkCommand},
     config::{self, Form},
     failure::{Failure, Outcome, Verdict},
     init,
     output::{Format, Out, look},
+    sdk::{self, What},
 };
 use crate::{
     config::{Base, Engine, Host, Look},
@@ -23,11 +24,36 @@ pub(crate) fn init(out: &mut Out) -> Outcome {
     let mut said = Vec::new();
     init::init(&base.cwd, path, &Machine, &mut said)
         .map_err(|error| Failure::Local(error.to_string()))?;
-    let said = String::from_utf8_lossy(&said);
+    tell("init", &said, out)
+}
+
+/// `bunpilot sdk …`.
+pub(crate) fn sdk(command: &SdkCommand, out: &mut Out) -> Outcome {
+    let SdkCommand::Install { folder, js, python } = command;
+    let what = match (js, python) {
+        (true, _) => What::Js,
+        (_, true) => What::Python,
+        (false, false) => What::Detect,
+    };
+    let folder = match folder {
+        Some(folder) => folder.clone(),
+        None => here()?.cwd,
+    };
+    let mut said = Vec::new();
+    sdk::install(&folder, what, &mut said).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|it| format!(": {it}"));
+        Failure::Local(format!("{error}{}", cause.unwrap_or_default()))
+    })?;
+    tell("sdk-installed", &said, out)
+}
+
+fn tell(action: &str, said: &[u8], out: &mut Out) -> Outcome {
+    let said = String::from_utf8_lossy(said);
     match out.format {
         Format::Human => said.lines().try_for_each(|line| out.ok(line)),
         Format::Json => {
-            out.json(&json!({ "action": "init", "messages": said.lines().collect::<Vec<_>>() }))
+            let messages: Vec<_> = said.lines().collect();
+            out.json(&json!({ "action": action, "messages": messages }))
         }
     }
 }

@@ -28,17 +28,10 @@ use crate::{
 /// Runs it.
 pub(crate) fn run(home: &Home, args: &args::Logs, out: &mut Out) -> Outcome {
     let target = args.target.as_ref();
-    let sources = match sources(home, target) {
-        Ok(sources) => sources,
-        Err(failure) => {
-            if let (Some(target), Failure::Refused { code: Code::NoSuchApp, .. }) =
-                (target, &failure)
-            {
-                suggest::names(&Daemon::of(home), target, out)?;
-            }
-            return Err(failure);
-        }
-    };
+    let sources = sources(home, target).map_err(|failure| {
+        let unknown = target.filter(|_| failure.is_no_such_app());
+        failure.hint(unknown.and_then(|it| suggest::names(&Daemon::of(home), it)))
+    })?;
     let streams = match (args.out, args.err) {
         (true, _) => Streams::Only(Stream::Out),
         (_, true) => Streams::Only(Stream::Err),

@@ -27,7 +27,9 @@ pub(crate) fn order(home: &Home, plan: Plan, out: &mut Out) -> Outcome {
             Some(count @ 2..) => format!(" ({count} workers)"),
             Some(_) | None => String::new(),
         };
-        out.start(format_args!("\"{}\"{workers}", app.name))?;
+        if app.config.is_some() {
+            out.start(format_args!("\"{}\"{workers}", app.name))?;
+        }
         orders.push(Order {
             target: Target::App(app.name.clone()),
             command: Command::Start {

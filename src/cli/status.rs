@@ -6,16 +6,16 @@ use super::{
     args,
     client::{Daemon, read},
     clock,
-    failure::{Failure, Outcome},
+    failure::Outcome,
     format, list,
     output::{Format, Out, Screen, style},
-    redact::{Secrets, redact},
+    redact::redact,
     suggest,
     table::{ALWAYS, Cell, Column, Table},
 };
 use crate::control::{
     status::{AppStatus, WorkerStatus},
-    wire::{Code, Command, Target},
+    wire::{Command, Target},
 };
 
 const COLUMNS: &[Column] = &[
@@ -34,23 +34,12 @@ const COLUMNS: &[Column] = &[
 
 /// Runs it.
 pub(crate) fn run(daemon: &Daemon, args: &args::Status, out: &mut Out) -> Outcome {
-    // `app:instance` is understood here as everywhere, and shows the whole app.
     let target = Target::parse(&args.name);
-    let name = match &target {
-        Target::Instance(name, _) => name.clone(),
-        Target::App(_) | Target::All => args.name.clone(),
-    };
-    let mut data = match daemon.ask(&Command::Status(name)) {
-        Ok(data) => data,
-        Err(failure) => {
-            if matches!(failure, Failure::Refused { code: Code::NoSuchApp, .. }) {
-                suggest::names(daemon, &target, out)?;
-            }
-            return Err(failure);
-        }
-    };
-    let secrets = if args.shown.show_env { Secrets::Shown } else { Secrets::Hidden };
-    redact(&mut data, secrets);
+    let mut data = daemon.ask(&Command::Status(args.name.clone())).map_err(|failure| {
+        let hint = failure.is_no_such_app().then(|| suggest::names(daemon, &target)).flatten();
+        failure.hint(hint)
+    })?;
+    redact(&mut data, args.shown.secrets());
     if out.format == Format::Json {
         return out.json(&data);
     }

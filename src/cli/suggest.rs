@@ -1,21 +1,21 @@
 //! "Did you mean …?" for names of apps.
 
-use super::{client::Daemon, failure::Outcome, output::Out};
+use super::client::Daemon;
 use crate::control::wire::Target;
 
 /// Closeness (Jaro-Winkler, 0 to 1) from which a name is worth suggesting.
 const CLOSE: f64 = 0.75;
 
-/// Hints at the known app the user may have meant.
-pub(crate) fn names(daemon: &Daemon, target: &Target, out: &mut Out) -> Outcome {
-    let (Target::App(name) | Target::Instance(name, _)) = target else { return Ok(()) };
+/// The known app the user may have meant, in words.
+pub(crate) fn names(daemon: &Daemon, target: &Target) -> Option<String> {
+    let (Target::App(name) | Target::Instance(name, _)) = target else { return None };
     // Without a list there is nothing to suggest; the error itself will be told.
     let apps = daemon.apps(&Target::All).unwrap_or_default();
     let known: Vec<_> = apps.iter().map(|it| it.name.as_str()).collect();
     match closest(name, &known) {
-        Some(close) => out.hint(format_args!("did you mean `{close}`?")),
-        None if known.is_empty() => out.hint("no app is known; see `bunpilot start --help`"),
-        None => Ok(()),
+        Some(close) => Some(format!("did you mean `{close}`?")),
+        None if known.is_empty() => Some("no app is known; see `bunpilot start --help`".to_owned()),
+        None => None,
     }
 }
 

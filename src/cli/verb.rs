@@ -14,7 +14,7 @@ use super::{
 };
 use crate::control::{
     status::Step,
-    wire::{Code, Command, Target},
+    wire::{Command, Target},
 };
 
 /// One order for one target.
@@ -84,12 +84,31 @@ pub(crate) fn carry_out(
             let data = data.unwrap_or_else(
                 || json!({ "name": target.to_string(), "action": done, "daemonRestarted": true }),
             );
-            out.ok(format_args!("\"{target}\" {done}{}", remarks(&data)))?;
+            tell_done(&target, done, &data, out)?;
             Ok(data)
         }
+        Err(failure) if failure.is_no_such_app() => {
+            Err(failure.hint(suggest::names(&daemon, &target)))
+        }
         Err(failure) => {
-            explain(home, &daemon, &target, &failure, progress.failed(), out)?;
+            if let (Failure::Refused { .. }, Some(step)) = (&failure, progress.failed()) {
+                last_words(home, &daemon, step, out)?;
+            }
             Err(failure)
+        }
+    }
+}
+
+fn tell_done(target: &Target, done: Done, data: &Value, out: &mut Out) -> Outcome {
+    let apps = data.get("apps").and_then(Value::as_array);
+    match (target, apps) {
+        (Target::All, Some(apps)) if apps.is_empty() => out.warn("there is no app to do this to"),
+        (Target::All, Some(apps)) => {
+            let names = apps.iter().filter_map(Value::as_str);
+            names.into_iter().try_for_each(|name| out.ok(format_args!("\"{name}\" {done}")))
+        }
+        (Target::All | Target::App(_) | Target::Instance(..), _) => {
+            out.ok(format_args!("\"{target}\" {done}{}", remarks(data)))
         }
     }
 }
@@ -112,25 +131,7 @@ fn remarks(data: &Value) -> String {
     if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) }
 }
 
-/// Before the error itself: what the worker that failed last wrote, or what name was meant.
-fn explain(
-    home: &Home,
-    daemon: &Daemon,
-    target: &Target,
-    failure: &Failure,
-    step: Option<&Step>,
-    out: &mut Out,
-) -> Outcome {
-    let Failure::Refused { code, .. } = failure else { return Ok(()) };
-    if *code == Code::NoSuchApp {
-        return suggest::names(daemon, target, out);
-    }
-    match step {
-        Some(step) => last_words(home, daemon, step, out),
-        None => Ok(()),
-    }
-}
-
+/// Before the error itself: what the worker that failed last wrote.
 fn last_words(home: &Home, daemon: &Daemon, step: &Step, out: &mut Out) -> Outcome {
     let app = daemon.apps(&Target::App(step.app.clone())).unwrap_or_default().pop();
     let file = error_log(home, app.as_ref().map(|it| &it.config), step);

@@ -54,15 +54,19 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
 }
 
 /// Why a file is not what it should be.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     /// A newer version.
+    #[error("a newer bunpilot wrote it, version {0}")]
     Newer(u32),
     /// Its content is damaged.
+    #[error("{0}")]
     Damaged(String),
     /// The disk or its content says that it must not be written.
+    #[error("{0}")]
     ReadOnly(String),
     /// Its content is not to blame.
+    #[error("{0}")]
     Disk(String),
 }
 
@@ -116,25 +120,25 @@ fn read_only(path: &Path, reason: &str, mut notes: Vec<OpenNote>) -> Result<Open
     } else {
         read_in_place(path, &mut notes)
             .or_else(|_busy| read_frozen(path, &mut notes))
-            .map_err(|error| unreadable(path, reason, &error))?
+            .map_err(|refusal| unreadable(path, reason, &refusal))?
     };
     notes.push(OpenNote::Unwritable { reason: unwritable(path, reason) });
     Ok(Opened { connection: None, saved, notes })
 }
 
-fn unreadable(path: &Path, reason: &str, error: &Error) -> StoreError {
-    StoreError::Unreadable { path: path.to_owned(), reason: format!("{reason}; {error}") }
+fn unreadable(path: &Path, reason: &str, refusal: &Refusal) -> StoreError {
+    StoreError::Unreadable { path: path.to_owned(), reason: format!("{reason}; {refusal}") }
 }
 
 /// With locks and the write-ahead log, but without the shared memory file a full disk refuses.
-fn read_in_place(path: &Path, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
+fn read_in_place(path: &Path, notes: &mut Vec<OpenNote>) -> Result<Saved, Refusal> {
     let connection = in_place(path)?;
     connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
     load(&connection, notes)
 }
 
 /// The file alone, as on a read-only disk.
-fn read_frozen(path: &Path, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
+fn read_frozen(path: &Path, notes: &mut Vec<OpenNote>) -> Result<Saved, Refusal> {
     load(&frozen(path)?, notes)
 }
 
@@ -150,16 +154,24 @@ pub(super) fn frozen(path: &Path) -> Sql<Connection> {
     Connection::open_with_flags(frozen_uri(path), flags)
 }
 
-/// Reads what cannot be mended now. A file that could not even be begun holds nothing.
-fn load(connection: &Connection, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
+/// Reads what cannot be mended now.
+fn load(connection: &Connection, notes: &mut Vec<OpenNote>) -> Result<Saved, Refusal> {
+    match load_sound(connection, notes) {
+        Err(Refusal::Damaged(reason)) => {
+            notes.push(OpenNote::Damaged { what: format!("the database is damaged: {reason}") });
+            Ok(salvage::read_damaged(connection, notes)?)
+        }
+        sound => sound,
+    }
+}
+
+/// A file that could not even be begun holds nothing.
+fn load_sound(connection: &Connection, notes: &mut Vec<OpenNote>) -> Result<Saved, Refusal> {
     if schema::version(connection)? == 0 && !has_apps(connection)? {
         return Ok(Saved::default());
     }
-    let Err(Refusal::Damaged(reason)) = check(connection, "quick_check(1)") else {
-        return rows::load(connection, notes);
-    };
-    notes.push(OpenNote::Damaged { what: format!("the database is damaged: {reason}") });
-    Ok(rows::salvage(connection, notes))
+    check(connection, "quick_check(1)")?;
+    Ok(rows::load(connection, notes)?)
 }
 
 /// See <https://sqlite.org/uri.html>; only the three characters it gives a meaning are escaped.

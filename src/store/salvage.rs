@@ -56,22 +56,23 @@ pub(super) fn rescue(
 
 fn read(path: &Path, notes: &mut Vec<OpenNote>) -> Saved {
     let copy = disk::beside(path, COPY);
-    let saved = match disk::copy(path, &copy) {
-        Ok(()) => read_damaged(open::in_place(&copy), notes),
+    let connection = match disk::copy(path, &copy) {
+        Ok(()) => open::in_place(&copy),
         // No room for a copy: at least the file itself, which this does not change.
-        Err(_) => read_damaged(open::frozen(path), notes),
+        Err(_) => open::frozen(path),
     };
+    let saved = connection.and_then(|connection| read_damaged(&connection, notes));
     if let Err(error) = disk::remove(&copy) {
         tracing::debug!(%error, "the copy of the damaged database stays behind");
     }
     saved.unwrap_or_default()
 }
 
-fn read_damaged(connection: Sql<Connection>, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
-    let connection = connection?;
+/// Reads what a damaged file still gives away.
+pub(super) fn read_damaged(connection: &Connection, notes: &mut Vec<OpenNote>) -> Sql<Saved> {
     // Makes SQLite read a file that is shorter than it says of itself.
     connection.pragma_update(None, "writable_schema", true)?;
-    Ok(rows::salvage(&connection, notes))
+    Ok(rows::salvage(connection, notes))
 }
 
 /// Writes a whole new database: no log beside it, on disk when this returns.

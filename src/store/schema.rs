@@ -11,8 +11,10 @@ pub(super) const VERSION: u32 = 1;
 /// One step per version: what leads from `n` to `n + 1`.
 const STEPS: [&str; 1] = [FROM_ORIGINAL];
 
-/// `AppId`s are row numbers first: a migrated app keeps its place in the list.
+/// `AppId`s are row numbers first: a migrated app keeps its place in the list. What matters most
+/// comes first in the file, where a cut end does not reach it.
 const FROM_ORIGINAL: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS apps (
     name        TEXT PRIMARY KEY,
     config_json TEXT NOT NULL,
@@ -80,7 +82,6 @@ ALTER TABLE metrics ADD COLUMN fds INTEGER;
 ALTER TABLE metrics ADD COLUMN threads INTEGER;
 ALTER TABLE metrics ADD COLUMN processes INTEGER;
 
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('last_app', (SELECT coalesce(max(id), 0) FROM apps));
 ";
 

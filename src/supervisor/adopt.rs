@@ -2,6 +2,9 @@
 //!
 //! Decides who stays and what goes on; starts nothing twice. Ends that nobody witnessed are
 //! judged like any other, then the app settles as usual.
+//!
+//! Two specs at most are known: the app's and the one to go back to. Workers of a third, on their
+//! way out because their reload failed just before the daemon died, go by the app's.
 
 use std::sync::Arc;
 

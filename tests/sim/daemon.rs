@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     sync::Arc,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Daemon {
     /// When and how the others were.
     answers: BTreeMap<Ticket, (Moment, Outcome)>,
     ended: BTreeSet<WorkerId>,
+    /// What was told of the way there.
+    pub(crate) progress: String,
 }
 
 /// What outlives the daemon.
@@ -213,9 +216,10 @@ impl Daemon {
                 self.answers.insert(ticket, (world.now(), outcome));
             }
             Output::Notice(Notice::Progress(ticket, worker, step)) => {
-                if ticket.0 > self.last_ticket {
-                    return Err(format!("{worker} {step:?} for nobody"));
+                if !self.open.contains(&ticket) {
+                    return Err(format!("{ticket:?} is over, yet {worker} {step:?}"));
                 }
+                writeln!(self.progress, "{} {worker} {step:?}", ticket.0).unwrap();
             }
             Output::Notice(Notice::Ended(ending)) => {
                 if !self.ended.insert(ending.worker) {

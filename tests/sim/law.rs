@@ -205,7 +205,9 @@ impl Law {
         }
         if alone && let Some(crashes) = self.crashes.get(&id.instance) {
             let too_soon = crashes.forbids(now, &launch.spec.restart);
-            too_soon.into_iter().for_each(|why| self.breach(format!("{id} {why}")));
+            if let Some(why) = too_soon {
+                self.breach(format!("{id} {why}"));
+            }
         }
     }
 
@@ -234,7 +236,12 @@ impl Law {
                         self.breach(format!("{id} is still not ready"));
                     }
                 }
-                Stage::Draining | Stage::Stopping => (),
+                Stage::Draining | Stage::Stopping => {
+                    let serves = |it: &Process| it.admitted && it.spec.port.is_some();
+                    if processes.get(id).is_some_and(serves) {
+                        self.breach(format!("{id} is leaving and still gets traffic"));
+                    }
+                }
             }
         }
         if let Some((id, count)) = staying.iter().find(|(_, count)| **count > 2) {
@@ -243,12 +250,10 @@ impl Law {
         for (id, process) in processes {
             match known.get(id) {
                 None if process.tree => self.breach(format!("{id} runs and nobody knows")),
-                None => (),
-                Some(worker) => {
-                    if !says(process, worker.stage.word()) && !process.told.gone {
-                        self.breach(format!("{id} is {:?}: {}", worker.stage, process.note));
-                    }
+                Some(worker) if !says(process, worker.stage.word()) && !process.told.gone => {
+                    self.breach(format!("{id} is {:?}: {}", worker.stage, process.note));
                 }
+                None | Some(_) => (),
             }
             if process.tree {
                 self.check_patience(now, *id, process);
@@ -278,6 +283,10 @@ impl Law {
             });
             if limit.is_some_and(|limit| over(process.hung, limit)) {
                 self.breach(format!("{id} hangs and still gets traffic"));
+            }
+            let pause = process.spec.health.as_ref().map(|it| it.interval + it.timeout);
+            if pause.is_some_and(|it| over(process.probed, it + PROBE_GRACE + SLACK)) {
+                self.breach(format!("{id} is probed no more"));
             }
         }
         let limit = Duration::from_secs(30) + WATCHDOG + SLACK;

@@ -4,6 +4,7 @@
 //! more of them with `BUNPILOT_SEEDS=10000`.
 #![expect(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::panic,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
@@ -28,10 +29,9 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Moment, Restart, Signal, Stage,
-        Strategy,
+        AppId, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal, Stage, Strategy,
     },
-    supervisor::{Manner, Outcome, Refusal, Request, State},
+    supervisor::{AppView, Manner, Outcome, Refusal, Request, State},
     world::Goal,
 };
 use daemon::{Daemon, Death, TURNS_MAX, is_calm, version};
@@ -94,7 +94,7 @@ pub(crate) fn spec(instances: u16, version: u32) -> AppSpec {
 pub(crate) fn health() -> Health {
     Health {
         path: "/health".to_owned(),
-        interval: Duration::from_millis(1_000),
+        interval: Duration::from_secs(1),
         timeout: Duration::from_millis(300),
         unhealthy_threshold: NonZeroU32::new(3).unwrap(),
     }
@@ -107,6 +107,7 @@ fn any_spec(luck: &mut Luck, version: u32) -> AppSpec {
         spec.port = None;
     }
     spec.cluster.batch_size = NonZeroU16::new(luck.range(1, 2)).unwrap();
+    spec.restart.max_restarts = u32::from(luck.range(1, 5));
     spec
 }
 
@@ -202,7 +203,7 @@ fn storm() {
 fn storm_once(seed: u64) -> String {
     let mut luck = Luck(seed);
     let mut run = Run::new(seed, Temper::WILD);
-    let mortal = seed % 3 != 0;
+    let mortal = !seed.is_multiple_of(3);
     let mut versions = 0;
     let mut apps: Vec<AppId> = Vec::new();
     for _ in 0..40 {
@@ -220,7 +221,7 @@ fn storm_once(seed: u64) -> String {
         for _ in 0..luck.below(40) {
             if mortal && luck.percent(2) {
                 run.die(any_death(&mut luck));
-                apps = run.daemon.supervisor.apps().map(|it| it.id()).collect();
+                apps = run.daemon.supervisor.apps().map(AppView::id).collect();
             } else {
                 run.turn();
             }
@@ -257,7 +258,7 @@ fn any_death(luck: &mut Luck) -> Death {
 }
 
 fn apps(run: &Run) -> Vec<AppId> {
-    run.daemon.supervisor.apps().filter(|it| it.goal() != Goal::Gone).map(|it| it.id()).collect()
+    run.daemon.supervisor.apps().filter(|it| it.goal() != Goal::Gone).map(AppView::id).collect()
 }
 
 /// In a mild world a restart brings every worker up, all with the app's own spec.

@@ -64,6 +64,7 @@ impl Temper {
 }
 
 /// What a process will do, drawn when it is asked for.
+#[expect(clippy::struct_excessive_bools, reason = "independent traits, each drawn by itself")]
 #[derive(Clone, Debug)]
 pub(crate) struct Nature {
     pub(crate) stillborn: bool,
@@ -128,6 +129,7 @@ pub(crate) enum Fact {
     Drained,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process")]
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) spec: Arc<AppSpec>,

@@ -13,8 +13,10 @@ use super::{
     spec,
 };
 
-/// A bad version, and how soon that must be known.
-const BAD: &[(&str, fn(&mut Nature), u64)] = &[
+/// A bad version: what it is called, what it is like, and the milliseconds in which that is known.
+type Bad = (&'static str, fn(&mut Nature), u64);
+
+const BAD: &[Bad] = &[
     ("never ready", |it| (it.ready, it.calls) = (None, false), 1_100),
     ("crashes at boot", |it| it.crashes = Some(Duration::from_millis(3)), 100),
     ("cannot be spawned", |it| it.stillborn = true, 100),

@@ -247,7 +247,7 @@ impl SimWorld {
     }
 
     /// The leader ends, and with it all that does not outlive it.
-    fn end(&mut self, id: WorkerId, exit: Exit) {
+    pub(crate) fn end(&mut self, id: WorkerId, exit: Exit) {
         let process = self.processes.get_mut(&id).unwrap();
         if process.leader != Life::Alive {
             return;
@@ -369,8 +369,9 @@ impl SimWorld {
                 process.told.exited = Some(self.now);
                 process.admitted = false;
             }
-            Event::Gone(id) => self.processes.get_mut(id).unwrap().told.gone = true,
-            Event::SpawnFailed(id, _) => self.processes.get_mut(id).unwrap().told.gone = true,
+            Event::Gone(id) | Event::SpawnFailed(id, _) => {
+                self.processes.get_mut(id).unwrap().told.gone = true;
+            }
             _ => (),
         }
     }

@@ -35,7 +35,7 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Shows it until the user presses `q` or Ctrl-C.
 pub(super) fn run(daemon: &Daemon, name: Option<&str>, out: &mut Out) -> Outcome {
     // A name nobody has is told on the ordinary screen.
-    measurements(daemon, name, out)?;
+    measurements(daemon, name)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))
@@ -62,7 +62,7 @@ fn watch(
 ) -> Outcome {
     while !ended.load(Ordering::Relaxed) {
         out.screen = Screen::look();
-        let frame = match measurements(daemon, name, out).and_then(read::<Vec<AppStatus>>) {
+        let frame = match measurements(daemon, name).and_then(read::<Vec<AppStatus>>) {
             Ok(apps) => frame(&apps, out.screen)?,
             // A daemon that restarts is worth waiting for.
             Err(failure) => format!("{failure}\n"),

@@ -10,7 +10,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::{fs::DirBuilderExt as _, fs::PermissionsExt as _, net::UnixListener},
     },
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ use super::{
     clients::Clients,
     clock,
     guardian::Guardian,
-    hatchery::{self, Arrival},
+    hatchery::Arrival,
     inbox::Inbox,
     listeners::{self, Listeners},
     lock::{LockError, PidFile},
@@ -33,6 +33,7 @@ use super::{
     meters::Meters,
     runtime::Runtime,
     scrapes::Scrapes,
+    succession::{self, Heritage},
     workers::Workers,
     world::{Barrier, LinuxWorld, Shared},
 };
@@ -109,6 +110,7 @@ struct Inventory {
     workers: BTreeMap<WorkerId, Arrival>,
     held: BTreeMap<String, OwnedFd>,
     rung: Rung,
+    nofile_soft: Option<u64>,
 }
 
 /// Pause between two looks at whether every worker's output is written.
@@ -174,6 +176,8 @@ fn assemble(
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
+        heritage: Heritage { home: config.home.clone(), nofile_soft: inventory.nofile_soft },
+        keepsakes: RefCell::default(),
         workers: Workers::new(runtime.mode(), inbox.clone()),
         clients: RefCell::new(None),
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
@@ -188,13 +192,13 @@ fn assemble(
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
-    keep(&shared, CONTROL_KEY, control.as_fd());
+    keep(&shared, CONTROL_KEY, &control);
     let mut world = LinuxWorld::new(runtime, Rc::clone(&shared));
     if let Some(http) = http {
-        keep(&shared, HTTP_KEY, http.as_fd());
+        keep(&shared, HTTP_KEY, &http);
         world.begin(serve_http(Rc::clone(&shared), http));
     }
-    world.begin(listen_to_guard(Rc::clone(&shared)));
+    world.begin(succession::listen(Rc::clone(&shared)));
     world.begin(listen_to_threads(Rc::clone(&shared), hear));
     let mode = world.runtime.mode();
     world.begin(async move {
@@ -264,7 +268,9 @@ fn take_inventory(link: &mut Link) -> Result<Inventory, GuardError> {
                     }
                 }
                 Notice::Held { key } => held.extend(fds.into_iter().next().map(|fd| (key, fd))),
-                Notice::InventoryEnd { rung, .. } => return Ok(Inventory { workers, held, rung }),
+                Notice::InventoryEnd { rung, nofile_soft } => {
+                    return Ok(Inventory { workers, held, rung, nofile_soft });
+                }
                 // About workers told before; the notice of their life says it as well.
                 Notice::Exited { .. } | Notice::Gone { .. } | Notice::SpawnFailed { .. } => (),
             }
@@ -374,12 +380,9 @@ fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, Strin
 }
 
 /// Leaves a copy of one of the daemon's own sockets with the guard.
-fn keep(shared: &Shared, key: &str, fd: std::os::fd::BorrowedFd<'_>) {
-    match fd.try_clone_to_owned() {
-        Ok(copy) => {
-            let order = Order::Hold { key: key.to_owned() };
-            shared.guardian.borrow().order_with(&order, vec![copy]);
-        }
+fn keep(shared: &Shared, key: &str, fd: &impl AsFd) {
+    match fd.as_fd().try_clone_to_owned() {
+        Ok(copy) => shared.keep(key.to_owned(), copy),
         Err(error) => tracing::warn!(key, %error, "the guard cannot keep the socket"),
     }
 }
@@ -404,15 +407,6 @@ async fn serve_http(shared: Rc<Shared>, listener: TcpListener) {
     });
     let Err(error) = served.await;
     tracing::error!(%error, "the metrics server ended");
-}
-
-async fn listen_to_guard(shared: Rc<Shared>) {
-    let guardian = shared.guardian.borrow().clone();
-    let said = Rc::clone(&shared);
-    if let Err(error) = guardian.listen(move |it| hatchery::said(&said, it)).await {
-        tracing::error!(%error, "the guard is gone");
-        shared.inbox.push(Event::Signalled(Signal::TERM));
-    }
 }
 
 async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>) {

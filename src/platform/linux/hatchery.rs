@@ -9,7 +9,7 @@ use super::{
     world::Shared,
 };
 use crate::{
-    domain::WorkerId,
+    domain::{Exit, WorkerId},
     guard::wire::{Channel, Life, Notice, Order, Role, Spawn},
     ipc::contract,
     logs::{Stream, files},
@@ -88,29 +88,51 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
     match notice {
         Notice::Worker(life, roles) => {
             let Ok(worker) = life.label.parse::<WorkerId>() else { return };
-            let pid = life.pid;
-            attend(shared, worker, Arrival::new(life, roles, fds));
-            shared.inbox.push(Event::Spawned(worker, pid));
+            let (pid, exit, gone) = (life.pid, life.exit, life.gone);
+            // A new guard tells of workers we know.
+            if shared.workers.pid(worker).is_none() {
+                attend(shared, worker, Arrival::new(life, roles, fds));
+                shared.inbox.push(Event::Spawned(worker, pid));
+            }
+            ended(shared, worker, exit, gone);
         }
         Notice::SpawnFailed { label, reason } => {
-            tell(shared, &label, |worker| Event::SpawnFailed(worker, reason));
+            if let Ok(worker) = label.parse() {
+                shared.inbox.push(Event::SpawnFailed(worker, reason));
+            }
         }
-        Notice::Exited { label, exit } => tell(shared, &label, |it| Event::Exited(it, exit)),
-        Notice::Gone { label } => tell(shared, &label, Event::Gone),
+        Notice::Exited { label, exit } => {
+            if let Ok(worker) = label.parse() {
+                ended(shared, worker, Some(exit), false);
+            }
+        }
+        Notice::Gone { label } => {
+            if let Ok(worker) = label.parse() {
+                ended(shared, worker, None, true);
+            }
+        }
         // Both belong to the inventory, which is complete before the loop begins.
         Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
     }
 }
 
-fn tell(shared: &Shared, label: &str, event: impl FnOnce(WorkerId) -> Event) {
-    if let Ok(worker) = label.parse() {
-        shared.inbox.push(event(worker));
+/// Tells what is new about the end of a worker.
+fn ended(shared: &Shared, worker: WorkerId, exit: Option<Exit>, gone: bool) {
+    let mut keepsakes = shared.keepsakes.borrow_mut();
+    if let Some(exit) = exit
+        && keepsakes.exited(worker, exit)
+    {
+        shared.inbox.push(Event::Exited(worker, exit));
+    }
+    if gone && keepsakes.gone(worker) {
+        shared.inbox.push(Event::Gone(worker));
     }
 }
 
 /// Begins to read what a worker says and prints.
 fn attend(shared: &Shared, worker: WorkerId, arrival: Arrival) {
     let Arrival { life, mut fds } = arrival;
+    shared.keepsakes.borrow_mut().worker(worker, &life, &fds);
     let out = fds.remove(&Role::Out).map(|fd| (Stream::Out, fd));
     let err = fds.remove(&Role::Err).map(|fd| (Stream::Err, fd));
     for (stream, fd) in out.into_iter().chain(err) {

@@ -11,6 +11,7 @@ mod budget;
 mod engine;
 mod mover;
 mod outlet;
+mod pace;
 mod peek;
 mod reaper;
 mod selector;
@@ -33,7 +34,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+};
 
 use crate::{
     domain::{LogSpec, WorkerId},
@@ -162,7 +166,8 @@ pub enum PumpError {
 #[derive(Debug)]
 pub struct Pump {
     commands: Option<SyncSender<Command>>,
-    /// Writing end of the pipe that wakes the pump.
+    /// Wakes the thread. A pipe: an eventfd must not be watched by a ring that itself signals an
+    /// eventfd, as the kernel refuses to nest those and (seen on Linux 6.18) loses the second one.
     bell: OwnedFd,
     tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
     engine: Engine,
@@ -194,8 +199,6 @@ impl Pump {
 
     fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        // A pipe, no eventfd: the kernel (6.12 to 6.18 at least) reports a watched eventfd to a
-        // ring's own eventfd only once, since the second signal within a signal gets lost.
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let mover = Mover::new(received, heard, tell)?;
         let (started, outcome) = sync_channel(1);
@@ -291,10 +294,10 @@ impl Pump {
         self.ring();
     }
 
-    /// Wakes the pump. A pipe too full to be written to wakes it as well.
+    /// Wakes the pump. A bell too full to be rung again has been rung.
     fn ring(&self) {
-        let raised = rustix::io::write(&self.bell, &[1]);
-        debug_assert!(!matches!(raised, Err(rustix::io::Errno::BADF)), "{raised:?}");
+        let rung = rustix::io::write(&self.bell, b"!");
+        debug_assert!(matches!(rung, Ok(_) | Err(Errno::AGAIN | Errno::PIPE)), "{rung:?}");
     }
 }
 

@@ -85,6 +85,12 @@ impl Workers {
         self.0.held.borrow_mut().remove(&worker);
     }
 
+    /// Workers that were asked for and have no process yet.
+    pub(super) fn unborn(&self) -> Vec<WorkerId> {
+        let held = self.0.held.borrow();
+        held.iter().filter(|(_, held)| held.pid.is_none()).map(|(worker, _)| *worker).collect()
+    }
+
     /// What was asked for, if the worker is known.
     pub(super) fn launch(&self, worker: WorkerId) -> Option<Launch> {
         self.0.held.borrow().get(&worker).map(|held| held.launch.clone())

@@ -16,8 +16,9 @@ use std::{
 };
 
 use super::{
-    clients::Clients, clock, guardian::Guardian, inbox::Inbox, listeners::Listeners, logs::Pump,
-    meters::Meters, runtime::Runtime, scrapes::Scrapes, workers::Workers,
+    clients::Clients, clock, guardian::Guardian, inbox::Inbox, keepsakes::Keepsakes,
+    listeners::Listeners, logs::Pump, meters::Meters, runtime::Runtime, scrapes::Scrapes,
+    succession::Heritage, workers::Workers,
 };
 use crate::{
     domain::{Moment, WorkerId},
@@ -44,6 +45,8 @@ pub struct LinuxWorld {
 pub(super) struct Shared {
     pub(super) inbox: Inbox,
     pub(super) guardian: RefCell<Guardian>,
+    pub(super) heritage: Heritage,
+    pub(super) keepsakes: RefCell<Keepsakes>,
     pub(super) workers: Workers,
     pub(super) clients: RefCell<Option<Clients>>,
     pub(super) scrapes: Scrapes,
@@ -168,6 +171,7 @@ impl LinuxWorld {
             }
             Action::Forget(worker) => shared.forget(worker),
             Action::Note(worker, note) => {
+                shared.keepsakes.borrow_mut().note(worker, &note);
                 shared.order(&Order::Note { label: worker.to_string(), note });
             }
             Action::Admit(worker) => shared.listeners.borrow_mut().admit(worker),
@@ -193,6 +197,7 @@ impl LinuxWorld {
             Action::Listen(app, spec) => shared.listen(app, &spec),
             Action::Unlisten(app) => {
                 for key in shared.listeners.borrow_mut().close(app) {
+                    shared.keepsakes.borrow_mut().release(&key);
                     shared.order(&Order::Release { key });
                 }
             }
@@ -227,8 +232,7 @@ impl Shared {
         match opened {
             Ok(sockets) => {
                 for (key, socket) in sockets {
-                    let order = Order::Hold { key };
-                    self.guardian.borrow().order_with(&order, vec![socket]);
+                    self.keep(key, socket);
                 }
             }
             Err(why) => self.inbox.push(Event::ListenFailed(app, why)),
@@ -272,8 +276,15 @@ impl Shared {
         }
     }
 
+    /// Leaves a socket with the guard.
+    pub(super) fn keep(&self, key: String, socket: std::os::fd::OwnedFd) {
+        self.keepsakes.borrow_mut().socket(&key, &socket);
+        self.guardian.borrow().order_with(&Order::Hold { key }, vec![socket]);
+    }
+
     fn forget_now(&self, worker: WorkerId) {
         self.closing.borrow_mut().remove(&worker);
+        self.keepsakes.borrow_mut().forget(worker);
         self.order(&Order::Forget { label: worker.to_string() });
     }
 

@@ -136,7 +136,7 @@ fn a_damaged_file_on_a_full_disk_is_still_read() {
     let home = Home::at(disk.0.join("home"));
     home.write([app(1, "a"), sample(1, 0, 1)]);
     let mut bytes = fs::read(home.db()).unwrap();
-    let end = bytes.len() - 512;
+    let end = bytes.len() - 6000;
     bytes.truncate(end);
     fs::write(home.db(), bytes).unwrap();
     let filler = fill(&home);
@@ -150,7 +150,7 @@ fn a_damaged_file_on_a_full_disk_is_still_read() {
     store.close().unwrap();
     let notices: Vec<_> = home.notices.1.try_iter().collect();
     let Some(StoreNotice::Recovered { notes, .. }) = notices.last() else { panic!("{notices:?}") };
-    assert!(matches!(notes[..], [OpenNote::MovedAside { .. }]), "{notes:?}");
+    assert!(matches!(notes.last(), Some(OpenNote::MovedAside { .. })), "{notes:?}");
     assert_eq!(records(&home.saved()), [app(1, "a"), instance(1, 0, 2)]);
 }
 

@@ -6,11 +6,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use crate::platform::sys::ring::PollRing;
 
-use super::{
-    Engine, PumpNotice,
-    mover::{Mover, Pace},
-    selector::Epoll,
-};
+use super::{Engine, PumpNotice, mover::Mover, pace::Pace, selector::Epoll};
 
 /// Memory glommio registers with the kernel, its minimum: the only I/O it does is the bell's.
 const IO_MEMORY_BYTES: usize = 1 << 16;

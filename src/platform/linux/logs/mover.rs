@@ -31,6 +31,7 @@ use super::{
     PumpNotice, STRANDED_MAX, Target,
     budget::Budget,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
+    pace::{Batch, Pace, Pacer},
     peek::Peek,
     reaper::Reaper,
     selector::Selector,
@@ -53,12 +54,6 @@ const STUCK_AGAIN: Duration = Duration::from_millis(200);
 /// Rest before a pipe is looked at again that the selector refused to watch.
 const UNWATCHED_AGAIN: Duration = Duration::from_millis(50);
 
-/// Rest after a small batch: the next one will be larger and cost the same.
-const NAP_SHORT: Duration = Duration::from_millis(1);
-
-/// Rest after a tiny batch. A pipe that gets 1/64 full per round has time for 64 such rounds.
-const NAP_LONG: Duration = Duration::from_millis(5);
-
 /// What the control thread asks for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -77,15 +72,11 @@ pub(super) struct Capture {
     pub(super) tally: Arc<Tally>,
 }
 
-/// How to go on after a turn; the hastiest pipe of a turn decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Pace {
-    /// Nobody is left to give commands: end.
-    Stop,
-    /// Look for more at once.
-    Go,
-    /// Let more come together first.
-    Nap(Duration),
+/// Whether more commands may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    All,
+    Last,
 }
 
 /// The pump's state.
@@ -101,6 +92,7 @@ pub(super) struct Mover {
     due: BTreeSet<(Moment, u64)>,
     next_key: u64,
     budget: Budget,
+    pacer: Pacer,
     tools: Tools,
 }
 
@@ -123,6 +115,7 @@ impl Mover {
             due: BTreeSet::new(),
             next_key: FIRST_KEY,
             budget: Budget::read(),
+            pacer: Pacer::default(),
             tools: Tools { peek: Peek::new()?, reaper: Reaper::default(), tell },
         })
     }
@@ -136,20 +129,23 @@ impl Mover {
     /// Serves all that is `ready`. Fails only if `selector` is broken.
     pub(super) fn turn(&mut self, selector: &mut impl Selector, ready: &[u64]) -> io::Result<Pace> {
         let now = now();
-        let mut pace = Pace::Nap(NAP_LONG);
+        let mut batch = Batch::None;
         // Commands first: what a worker writes after a command was given must obey it.
         if ready.contains(&COMMANDS) {
-            pace = self.obey(selector, now)?;
+            match self.obey(selector, now)? {
+                Heard::All => batch = Batch::Full,
+                Heard::Last => return Ok(Pace::Stop),
+            }
         }
         for key in ready {
-            pace = pace.min(match *key {
+            batch = batch.max(match *key {
                 COMMANDS => continue,
                 TIMER => self.serve_due(selector, now)?,
                 key => self.serve(selector, key, now),
             });
         }
         self.set_timer()?;
-        Ok(pace)
+        Ok(self.pacer.after(batch))
     }
 
     /// Reports something.
@@ -157,7 +153,7 @@ impl Mover {
         (self.tools.tell)(notice);
     }
 
-    fn obey(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Pace> {
+    fn obey(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Heard> {
         silence(&self.bell)?;
         loop {
             match self.commands.try_recv() {
@@ -167,12 +163,12 @@ impl Mover {
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.finish(now);
-                    return Ok(Pace::Stop);
+                    return Ok(Heard::Last);
                 }
             }
         }
         selector.arm(self.bell.as_fd(), COMMANDS)?;
-        Ok(Pace::Go)
+        Ok(Heard::All)
     }
 
     fn capture(&mut self, selector: &mut impl Selector, capture: Capture, now: Moment) {
@@ -238,10 +234,10 @@ impl Mover {
         }
     }
 
-    fn serve_due(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Pace> {
+    fn serve_due(&mut self, selector: &mut impl Selector, now: Moment) -> io::Result<Batch> {
         silence(&self.timer)?;
         self.timer_set_to = None;
-        let mut pace = Pace::Nap(NAP_LONG);
+        let mut batch = Batch::None;
         while let Some((moment, key)) = self.due.first().copied()
             && moment <= now
         {
@@ -249,16 +245,16 @@ impl Mover {
             if let Some(inlet) = self.inlets.get_mut(&key) {
                 inlet.due = None;
             }
-            pace = pace.min(self.serve(selector, key, now));
+            batch = batch.max(self.serve(selector, key, now));
         }
         selector.arm(self.timer.as_fd(), TIMER)?;
-        Ok(pace)
+        Ok(batch)
     }
 
     /// Gives one pipe its turn.
-    fn serve(&mut self, selector: &mut impl Selector, key: u64, now: Moment) -> Pace {
-        let Some(inlet) = self.inlets.get_mut(&key) else { return Pace::Nap(NAP_LONG) };
-        let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Pace::Go };
+    fn serve(&mut self, selector: &mut impl Selector, key: u64, now: Moment) -> Batch {
+        let Some(inlet) = self.inlets.get_mut(&key) else { return Batch::None };
+        let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Batch::None };
         loop {
             match outlet.advance(inlet, &mut self.tools, now) {
                 Outcome::Moved(bytes) => {
@@ -266,16 +262,16 @@ impl Mover {
                     if inlet.last_words.is_some() {
                         continue;
                     }
-                    let pace = pace(bytes, inlet.capacity);
+                    let batch = Batch::of(bytes, inlet.capacity);
                     self.watch(selector, key, now);
-                    return pace;
+                    return batch;
                 }
                 Outcome::Empty if inlet.last_words.is_none() => self.watch(selector, key, now),
                 Outcome::Empty | Outcome::Ended => self.close(selector, key),
                 Outcome::Later(rest) => self.park(key, now.after(rest)),
                 Outcome::Stuck(error) => self.stick(selector, key, &error, now),
             }
-            return Pace::Nap(NAP_LONG);
+            return Batch::None;
         }
     }
 
@@ -385,25 +381,12 @@ fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
     }
 }
 
-fn pace(bytes: usize, capacity: usize) -> Pace {
-    if bytes.saturating_mul(2) >= capacity {
-        Pace::Go
-    } else if bytes.saturating_mul(64) >= capacity {
-        Pace::Nap(NAP_SHORT)
-    } else {
-        Pace::Nap(NAP_LONG)
-    }
-}
-
-/// Reads a pipe or timerfd until it is no longer readable.
+/// Reads what a bell or timer has to say; what is left is heard the next time.
 fn silence(fd: &OwnedFd) -> io::Result<()> {
-    let mut bytes = [0; 512];
-    loop {
-        match rustix::io::read(fd, &mut bytes) {
-            Ok(0) | Err(Errno::AGAIN) => return Ok(()), // also once the pump's handle is gone
-            Ok(_) | Err(Errno::INTR) => (),
-            Err(error) => return Err(error.into()),
-        }
+    let mut said = [0; 256];
+    match rustix::io::read(fd, &mut said) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -101,6 +101,19 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("waited in vain: {what}");
 }
 
+#[track_caller]
+fn until_text(path: &Path, expected: &str) {
+    let mut seen = String::new();
+    for _ in 0..PATIENCE.as_millis() / 2 {
+        seen = text(path);
+        if seen == expected {
+            return;
+        }
+        pause();
+    }
+    assert_eq!(seen, expected);
+}
+
 #[expect(clippy::disallowed_methods, reason = "looks again until a file is as expected")]
 fn pause() {
     thread::sleep(Duration::from_millis(2));
@@ -239,14 +252,14 @@ fn half_a_line_waits_for_its_end_but_not_for_ever() {
     let mut rig = Rig::new(Engine::IoUring);
     let mut first = rig.capture(0, target(&path, 50_000, 2));
     first.write_all(b"one, ").unwrap();
-    until("the only writer's half line", || text(&path) == "one, ");
+    until_text(&path, "one, ");
     let mut second = rig.capture(1, target(&path, 50_000, 2));
     second.write_all(b"three\nfo").unwrap();
     first.write_all(b"two\n").unwrap();
-    until("whole lines", || text(&path) == "one, two\nthree\n");
-    until("the prompt of a silent writer", || text(&path) == "one, two\nthree\nfo");
+    until_text(&path, "one, two\nthree\n");
+    until_text(&path, "one, two\nthree\nfo");
     second.write_all(b"ur\n").unwrap();
-    until("its end", || text(&path) == "one, two\nthree\nfour\n");
+    until_text(&path, "one, two\nthree\nfour\n");
 }
 
 #[test]
@@ -257,18 +270,18 @@ fn what_others_do_to_the_file_is_noticed() {
         let mut rig = Rig::new(engine);
         let mut writer = rig.capture(0, target(&path, 50_000, 2));
         writer.write_all(b"one\n").unwrap();
-        until("the first line", || text(&path) == "one\n");
+        until_text(&path, "one\n");
         fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
         writer.write_all(b"two\n").unwrap();
-        until("a line after truncation", || text(&path) == "two\n");
+        until_text(&path, "two\n");
         let moved = folder.0.join("moved");
         fs::rename(&path, &moved).unwrap();
         rig.pump.reopen().unwrap();
         writer.write_all(b"three\n").unwrap();
-        until("a line after reopening", || text(&path) == "three\n");
+        until_text(&path, "three\n");
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         writer.write_all(b"four\n").unwrap();
-        until("a line after removal", || text(&path) == "four\n");
+        until_text(&path, "four\n");
         fs::rename(&path, &moved).unwrap();
         let (mut count, mut expected) = (0, "four\n".to_owned());
         until("a rename is noticed by itself", || {
