@@ -4,18 +4,22 @@
 //! is read from `/proc`, from files and from connections. Nothing outlives its [`Home`].
 
 mod control;
+mod declare;
 mod http;
 mod load;
+mod luck;
 mod processes;
 mod tools;
 mod wait;
 
 pub(crate) use control::{Control, Row};
+pub(crate) use declare::{declared, inherited, merge};
 pub(crate) use http::get;
-pub(crate) use load::{Clients, Load};
+pub(crate) use load::{Clients, Load, Tally};
+pub(crate) use luck::{Luck, rounds};
 pub(crate) use processes::{alive, kill, parent, stop};
-pub(crate) use tools::{Tool, need, skip, tool};
-pub(crate) use wait::{holds_for, wait_for};
+pub(crate) use tools::{Tool, need, say, skip, tool};
+pub(crate) use wait::{Stopwatch, holds_for, wait_for};
 
 use std::{
     ffi::OsStr,
@@ -225,7 +229,7 @@ impl Drop for Home {
         }
         processes::kill_all_with_home(&self.root());
         if std::thread::panicking() {
-            tools::say(&format!("left for reading: {}", self.folder.display()));
+            say(&format!("left for reading: {}", self.folder.display()));
         } else {
             drop(fs::remove_dir_all(&self.folder));
         }

@@ -151,7 +151,7 @@ fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {
         Some(Ok(())) => shared.opened(worker),
         None => (), // the daemon ends; the next one reads on
         Some(Err(error)) => {
-            tracing::error!(%worker, %error, "the worker's output waits in its pipe")
+            tracing::error!(%worker, %error, "the worker's output waits in its pipe");
         }
     }
 }
