@@ -69,6 +69,7 @@ pub(crate) fn run(out: &mut Out) -> Outcome {
     stage.kill_worker(&load, out)?;
     stage.kill_daemon(&load, out)?;
     drop(load);
+    daemon_command::end(&stage.home)?;
     drop(stage);
     out.ok("everything is stopped and removed")?;
     if lossless { Ok(()) } else { Err(Failure::Told(Verdict::Failed)) }

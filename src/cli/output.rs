@@ -168,7 +168,8 @@ impl Out {
                 self.json(&json!({ "error": failure.to_string(), "code": verdict.word() }))?;
             }
             Format::Human => {
-                self.stdout.flush()?;
+                // A full disk behind standard output is no reason to be silent here, too.
+                let _told_by_the_error = self.stdout.flush();
                 self.draw_error(failure)?;
             }
         }

@@ -22,8 +22,8 @@ pub(crate) struct Progress {
     trails: BTreeMap<(String, u16, u32), Trail>,
     /// How many lines on the terminal are ours.
     drawn: usize,
-    /// The last worker that came to grief.
-    failed: Option<Step>,
+    /// The last worker that came, or was brought, to an end.
+    ended: Option<Step>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +36,8 @@ struct Trail {
 impl Progress {
     /// Tells the reader about one step.
     pub(crate) fn show(&mut self, step: &Step, out: &mut Out) -> Outcome {
-        if matches!(step.step.as_str(), "crashed" | "errored" | "failed") {
-            self.failed = Some(step.clone());
+        if !matches!(step.step.as_str(), "spawning" | "starting" | "online" | "draining") {
+            self.ended = Some(step.clone());
         }
         match (out.format, out.screen) {
             (Format::Json, _) => Ok(()),
@@ -49,9 +49,9 @@ impl Progress {
         }
     }
 
-    /// The last worker that came to grief, if one did.
-    pub(crate) fn failed(&self) -> Option<&Step> {
-        self.failed.as_ref()
+    /// The last worker that came to an end: if the command failed, that is why.
+    pub(crate) fn ended(&self) -> Option<&Step> {
+        self.ended.as_ref()
     }
 
     fn note(&mut self, step: &Step) {
@@ -135,7 +135,7 @@ mod tests {
               api:0 crashed (pid 70): exited with status 1
         "#]]
         .assert_eq(&format!("[stderr]\n{}", errors.text()));
-        assert_eq!(progress.failed().map(|it| it.worker), Some(0));
+        assert_eq!(progress.ended().map(|it| it.worker), Some(0));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) fn carry_out(
             Err(failure.hint(suggest::names(&daemon, &target)))
         }
         Err(failure) => {
-            if let (Failure::Refused { .. }, Some(step)) = (&failure, progress.failed()) {
+            if let (Failure::Refused { .. }, Some(step)) = (&failure, progress.ended()) {
                 last_words(home, &daemon, step, out)?;
             }
             Err(failure)

@@ -229,9 +229,7 @@ pub(super) fn load(connection: &Connection, notes: &mut Vec<OpenNote>) -> Result
         coalesce((SELECT max(id) FROM apps), 0),
         coalesce((SELECT max(app_id) FROM restart_history), 0))";
     saved.last_app = connection.query_row(last, [], |row| row.get(0))?;
-    saved
-        .instances
-        .retain(|instance| saved.apps.iter().any(|app| app.id == instance.worker.instance.app));
+    saved.instances.retain(|instance| is_among(&saved.apps, instance));
     Ok(saved)
 }
 
@@ -264,11 +262,16 @@ fn assemble(
 ) -> Saved {
     apps.sort_by_key(|app| app.id);
     apps.dedup_by_key(|app| app.id);
-    instances.retain(|it| apps.iter().any(|app| app.id == it.worker.instance.app));
+    instances.retain(|instance| is_among(&apps, instance));
     let written = "SELECT value FROM meta WHERE key = 'last_app'";
     let written = connection.query_row(written, [], |row| row.get(0)).unwrap_or(0);
     let last_app = apps.last().map_or(0, |app| app.id.0).max(written);
     Saved { apps, instances, last_app }
+}
+
+/// Whether the app of `instance` is one of `apps`, which are in the order of their numbers.
+fn is_among(apps: &[SavedApp], instance: &SavedInstance) -> bool {
+    apps.binary_search_by_key(&instance.worker.instance.app, |app| app.id).is_ok()
 }
 
 /// All rows up to the first error.

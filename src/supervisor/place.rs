@@ -26,7 +26,7 @@ pub(super) struct Place {
     pub(super) last_exit: Option<Exit>,
     /// What the last crash was, in words.
     pub(super) trouble: Option<String>,
-    /// Of the last worker to leave the place empty.
+    /// Of the last worker to end that ever lived.
     lane: Lane,
     /// Something changed that must be written down.
     changed: bool,
@@ -172,7 +172,9 @@ impl Place {
             at: ended,
         }));
         self.last_exit = exit.or(self.last_exit);
-        self.lane = worker.lane;
+        if worker.spawned.is_some() {
+            self.lane = worker.lane;
+        }
         self.changed = true;
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Daemon {
     /// When and how the others were.
     answers: BTreeMap<Ticket, (Moment, Outcome)>,
     ended: BTreeSet<WorkerId>,
+    /// What users last asked of each app, as far as it was written down.
+    wishes: BTreeMap<AppId, Goal>,
     /// What was told of the way there.
     pub(crate) progress: String,
 }
@@ -89,9 +91,18 @@ impl Daemon {
             other => format!("{other:?}"),
         };
         world.note(&format!("> {words} app {}", app.0));
+        let wish = match &request {
+            Request::Start(_) | Request::Restart(_) => Some(Goal::Run),
+            Request::Stop(_) => Some(Goal::Rest),
+            Request::Delete(_) => Some(Goal::Gone),
+            Request::Reload(_) | Request::Scale(_) => None,
+        };
         let answer = self.supervisor.request(world.now(), app, ticket, request);
         match answer {
             Ok(()) => {
+                let before = self.wishes.get(&app) == Some(&Goal::Gone);
+                assert!(!before || wish == Some(Goal::Gone), "{app:?} is deleted and not: {words}");
+                self.wishes.extend(wish.map(|wish| (app, wish)));
                 world.law.forgive(app);
                 self.open.insert(ticket);
             }
@@ -165,6 +176,9 @@ impl Daemon {
         if death != Death::Between {
             world.law.forget_history();
         }
+        if matches!(death, Death::Amid(_)) {
+            self.wishes = self.disk.apps.iter().map(|(id, app)| (*id, app.goal)).collect();
+        }
         self.open.clear();
         self.ended.clear();
         world.bereave();
@@ -192,6 +206,17 @@ impl Daemon {
                 world.forget_app(id);
             }
         }
+    }
+
+    /// Whether every app is doing what was last asked of it.
+    pub(crate) fn check_wishes(&self) -> Result<(), String> {
+        for (id, wish) in &self.wishes {
+            let goal = self.supervisor.app(*id).map_or(Goal::Gone, AppView::goal);
+            if goal != *wish {
+                return Err(format!("app {} was to {wish:?} and is to {goal:?}", id.0));
+            }
+        }
+        Ok(())
     }
 
     fn outputs(&mut self) -> Vec<Output> {

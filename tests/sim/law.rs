@@ -89,7 +89,9 @@ impl Law {
 
     pub(crate) fn buried(&mut self, id: WorkerId, process: &Process) {
         self.forgotten.insert(id);
-        self.lanes.insert(id.instance, process.lane);
+        if process.born.is_some() {
+            self.lanes.insert(id.instance, process.lane);
+        }
         if process.tree {
             self.breach(format!("{id} is forgotten alive"));
         }

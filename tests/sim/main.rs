@@ -100,14 +100,14 @@ pub(crate) fn health() -> Health {
     }
 }
 
-fn any_spec(luck: &mut Luck, version: u32) -> AppSpec {
+fn any_spec(luck: &mut Luck, version: u32, max_restarts: u32) -> AppSpec {
     let mut spec = spec(luck.range(1, 4), version);
     spec.health = luck.percent(50).then(health);
     if luck.percent(25) {
         spec.port = None;
     }
     spec.cluster.batch_size = NonZeroU16::new(luck.range(1, 2)).unwrap();
-    spec.restart.max_restarts = u32::from(luck.range(1, 5));
+    spec.restart.max_restarts = max_restarts;
     spec
 }
 
@@ -178,6 +178,9 @@ impl Run {
                 self.fail(&why);
             }
         }
+        if let Err(why) = self.daemon.check_wishes() {
+            self.fail(&why);
+        }
         if self.daemon.open() > 0 {
             self.fail("a request was never answered");
         }
@@ -204,16 +207,21 @@ fn storm_once(seed: u64) -> String {
     let mut luck = Luck(seed);
     let mut run = Run::new(seed, Temper::WILD);
     let mortal = !seed.is_multiple_of(3);
+    let max_restarts = luck.range(1, 5).into();
     let mut versions = 0;
     let mut apps: Vec<AppId> = Vec::new();
     for _ in 0..40 {
         while apps.len() < 2 {
             versions += 1;
-            apps.push(run.daemon.add(any_spec(&mut luck, versions)));
+            apps.push(run.daemon.add(any_spec(&mut luck, versions, max_restarts)));
         }
-        let app = *luck.pick(&apps);
+        let app = if luck.percent(10) {
+            AppId(luck.range(1, 9).into()) // maybe deleted, maybe never there
+        } else {
+            *luck.pick(&apps)
+        };
         versions += 1;
-        let request = any_request(&mut luck, versions);
+        let request = any_request(&mut luck, versions, max_restarts);
         let deletes = matches!(request, Request::Delete(_));
         if run.daemon.request(&mut run.world, app, request).is_ok() && deletes {
             apps.retain(|it| *it != app);
@@ -236,8 +244,8 @@ fn storm_once(seed: u64) -> String {
     run.world.transcript
 }
 
-fn any_request(luck: &mut Luck, version: u32) -> Request {
-    let spec = luck.percent(40).then(|| Arc::new(any_spec(luck, version)));
+fn any_request(luck: &mut Luck, version: u32, max_restarts: u32) -> Request {
+    let spec = luck.percent(40).then(|| Arc::new(any_spec(luck, version, max_restarts)));
     let manner = if luck.percent(20) { Manner::Forcibly } else { Manner::Gently };
     match luck.below(20) {
         0..4 => Request::Start(spec),
@@ -316,16 +324,36 @@ fn farewell(run: &mut Run) {
     }
 }
 
+/// What crashes again and again comes back as often as it may, and no more.
+#[test]
+fn crash_loops_end() {
+    for seed in 0..40 {
+        let mut luck = Luck(seed);
+        let temper = Temper { crashes: 100, life_ms: 200, ..Temper::MILD };
+        let mut run = Run::new(seed, temper);
+        let max_restarts = luck.range(1, 5).into();
+        let spec = any_spec(&mut luck, 1, max_restarts);
+        let lives = spec.restart.max_restarts + 1;
+        let app = run.daemon.add(spec);
+        run.ask(app, Request::Start(None));
+        run.pass(Duration::from_secs(30));
+        for place in run.daemon.supervisor.app(app).unwrap().places() {
+            let told = (place.state, place.generation, place.restarts);
+            assert_eq!(told, (State::Errored, lives, lives - 1), "seed {seed}: {place:?}");
+        }
+    }
+}
+
 /// In a world where nothing breaks no request ever fails, however often it is repeated.
 #[test]
 fn calm_stays_calm() {
     for seed in 0..40 {
         let mut luck = Luck(seed);
         let mut run = Run::new(seed, Temper::MILD);
-        let app = run.daemon.add(any_spec(&mut luck, 1));
+        let app = run.daemon.add(any_spec(&mut luck, 1, 5));
         assert_eq!(run.ask(app, Request::Start(None)), Outcome::Done, "seed {seed}");
         for round in 2..8 {
-            let new = Arc::new(any_spec(&mut luck, round));
+            let new = Arc::new(any_spec(&mut luck, round, 5));
             for request in [
                 Request::Reload(None),
                 Request::Reload(Some(new)),

@@ -56,7 +56,7 @@ const ROOMS: &[(&str, Voice, &[&str])] = &[
         Noisy,
         &[
             "domain", "world", "config", "control", "ipc", "balance", "logs", "metrics", "daemon",
-            "guard", "store", "api", "platform", "sdk",
+            SYS, "guard", "store", "api", "platform", "sdk",
         ],
     ),
     ("sdk", Noisy, &[]),
