@@ -17,7 +17,7 @@ pub(crate) use declare::{declared, inherited, merge};
 pub(crate) use http::get;
 pub(crate) use load::{Clients, Load, Tally};
 pub(crate) use luck::{Luck, rounds};
-pub(crate) use processes::{alive, kill, parent, stop};
+pub(crate) use processes::{alive, kill, parent, poke, stop};
 pub(crate) use tools::{Tool, need, say, skip, tool};
 pub(crate) use wait::{Stopwatch, holds_for, wait_for};
 
@@ -209,6 +209,12 @@ impl Home {
     pub(crate) fn pids(&self, word: &str) -> Vec<u32> {
         let all = processes::with_home(&self.root()).into_iter();
         all.filter(|pid| processes::command_line(*pid).contains(word)).collect()
+    }
+
+    /// Pids of the workers of `app`, their leaders alone, whatever the daemon says.
+    pub(crate) fn pids_of(&self, app: &str) -> Vec<u32> {
+        let all = processes::with_home(&self.root()).into_iter();
+        all.filter(|pid| processes::leads(*pid, app)).collect()
     }
 
     /// Pid of the daemon, from its pid file.
