@@ -15,7 +15,7 @@ mod voices;
 
 pub use self::{
     core::{Core, Facts},
-    restore::Life,
+    restore::{Fate, Life, fate},
 };
 
 use std::io;

@@ -235,7 +235,7 @@ pub(crate) struct Reload {
     #[arg(long, value_name = "PROFILE", requires = "config")]
     pub(crate) env: Option<String>,
     /// What evaluates a TypeScript or JavaScript config file: `builtin`, `bun` or `node`
-    #[arg(long, value_name = "RUNTIME", default_value_t, requires = "config")]
+    #[arg(long, value_name = "RUNTIME", default_value_t)]
     pub(crate) config_runtime: Engine,
     /// Accepted and ignored: a reload is never forced
     #[arg(short, long, hide = true)]

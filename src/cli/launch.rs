@@ -21,6 +21,12 @@ use super::{
 /// Longest wait for a new daemon to answer.
 const BOOT_MAX: Duration = Duration::from_secs(10);
 
+/// Longest wait for a guard to start the next daemon.
+const RETURN_MAX: Duration = Duration::from_secs(1);
+
+/// Longest time between two tries.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
 /// How much of the daemon's log an error shows, in bytes and in lines.
 const TAIL_MAX: u64 = 4096;
 const TAIL_LINES_MAX: usize = 10;
@@ -49,7 +55,7 @@ pub(crate) enum Bond {
 /// queue for a lock on the home folder.
 pub(crate) fn ensure(home: &Home) -> Result<Found, Failure> {
     let daemon = Daemon::of(home);
-    if daemon.answers() {
+    if daemon.answers() || comes_back(home, &daemon) {
         return Ok(Found::Running);
     }
     home.create()?;
@@ -66,6 +72,20 @@ pub(crate) fn ensure(home: &Home) -> Result<Found, Failure> {
         matches!(guard.try_wait(), Ok(Some(_)))
     })?;
     Ok(Found::Started)
+}
+
+/// Gives a daemon that was killed the time its guard needs to start the next one: a second guard
+/// beside it would not know its workers.
+fn comes_back(home: &Home, daemon: &Daemon) -> bool {
+    let start = clock::now();
+    // An orderly end removes the socket; one that is left was killed, or the machine was.
+    while home.socket().exists() && clock::now().saturating_sub(start) < RETURN_MAX {
+        clock::sleep(PAUSE_MAX);
+        if daemon.answers() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Starts a guard, which starts the daemon.
@@ -109,7 +129,7 @@ pub(crate) fn await_daemon(home: &Home, mut given_up: impl FnMut() -> bool) -> O
             return Err(no_daemon(home, "it did not answer within 10 s"));
         }
         clock::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 

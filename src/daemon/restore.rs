@@ -3,12 +3,12 @@
 //! Nothing that lives is started again; what the earlier daemon was about to do goes on. After a
 //! reboot nothing lives, and nothing is started until somebody says `resurrect`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Core, apps::Entry};
 use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
-    domain::{AppSpec, Moment, Signal},
+    domain::{AppSpec, Moment, Signal, Strategy, WorkerId},
     supervisor::{Legacy, SavedPlace},
     world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},
 };
@@ -22,15 +22,39 @@ pub enum Life {
     Next,
 }
 
+/// What is to become of a worker whose guard and daemon both died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Kept,
+    /// Its app cannot look after it any more: it is ended, and the app started anew.
+    Ended,
+}
+
+/// Judges a worker that nobody watched over.
+///
+/// One that inherited its listening socket cannot be kept: the other sockets of the group, and
+/// with them the port's order, died with the daemon.
+#[must_use]
+pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
+    let app = saved.apps.iter().find(|it| it.id == worker.instance.app);
+    match app.and_then(|it| read(&it.config)) {
+        Some(spec) if spec.cluster.strategy != Strategy::Inherit => Fate::Kept,
+        Some(_) | None => Fate::Ended,
+    }
+}
+
 impl Core {
     /// Takes over. Call it once, before the first turn.
     pub fn restore(&mut self, now: Moment, life: Life, saved: Saved, survivors: Vec<Survivor>) {
+        let orphaned = survivors.iter().map(|it| it.worker.instance.app).collect();
         self.apps.reserve(saved.last_app);
         let mut survivors = survivors;
         for app in saved.apps {
             let id = app.id;
             let (own, others) = survivors.into_iter().partition(|it| it.worker.instance.app == id);
             survivors = others;
+            let life = if BTreeSet::contains(&orphaned, &id) { Life::Next } else { life };
             self.restore_app(now, life, &app, &saved.instances, own);
         }
         for stranger in &survivors {
@@ -56,7 +80,7 @@ impl Core {
             }
             return;
         };
-        let asleep = life == Life::First && survivors.is_empty() && app.goal == Goal::Run;
+        let asleep = life == Life::First && app.goal == Goal::Run;
         self.apps.restore(
             app.id,
             Entry {
@@ -70,7 +94,7 @@ impl Core {
         let legacy = Legacy {
             goal: if asleep { Goal::Rest } else { app.goal },
             previous: app.previous.as_deref().and_then(read),
-            places: places.map(|it| self.saved_place(it)).collect(),
+            places: places.map(|it| self.saved_place(it)).map(|it| rested(it, asleep)).collect(),
             survivors,
         };
         if legacy.goal == Goal::Run {
@@ -101,6 +125,16 @@ impl Core {
             self.act(Action::Signal(survivor.worker, Signal::KILL, Reach::Tree));
             self.strangers.insert(survivor.worker);
         }
+    }
+}
+
+/// After a night's sleep no crash is held against a place.
+fn rested(place: SavedPlace, asleep: bool) -> SavedPlace {
+    if asleep {
+        let SavedPlace { index, generation, restarts, .. } = place;
+        SavedPlace { index, generation, restarts, ..SavedPlace::default() }
+    } else {
+        place
     }
 }
 

@@ -9,7 +9,7 @@ use super::Core;
 use crate::{
     domain::{Moment, WorkerId},
     ipc::{
-        channel::{Decoder, Message, Report},
+        channel::{Decoder, Dialect, Message, Report},
         notify::{self, Notice},
     },
     supervisor::{Speech, Word},
@@ -57,6 +57,15 @@ impl Voice {
     }
 }
 
+/// How a worker that says it is ready wants to be asked to exit.
+fn speech(dialect: Dialect) -> Speech {
+    match dialect {
+        Dialect::Ours => Speech::Sdk,
+        // The original's SDK never says whether it handles the message, so it gets the chance.
+        Dialect::Original => Speech::SdkHandlesShutdown,
+    }
+}
+
 impl Core {
     pub(super) fn channel(&mut self, now: Moment, worker: WorkerId, bytes: &[u8]) {
         let mut messages = Vec::new();
@@ -68,8 +77,8 @@ impl Core {
 
     fn message(&mut self, now: Moment, worker: WorkerId, message: Message) {
         match message {
-            Message::Ready => {
-                self.hear(now, worker, Word::Speaks(Speech::Sdk));
+            Message::Ready(dialect) => {
+                self.hear(now, worker, Word::Speaks(speech(dialect)));
                 self.hear(now, worker, Word::Ready);
             }
             Message::BareReady => {

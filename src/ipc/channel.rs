@@ -22,8 +22,8 @@ const BUN_INTERNAL: u8 = 0x02;
 /// What a worker said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// It serves: `{"type":"ready"}`.
-    Ready,
+    /// It serves: `{"type":"ready"}`. Our SDK adds its version, so that others can be told apart.
+    Ready(Dialect),
     /// It serves, and says so as PM2's apps do: the bare string `"ready"`.
     BareReady,
     /// What it knows about itself, in parts: every part may be missing.
@@ -45,6 +45,15 @@ pub enum Message {
     Unknown(String),
     /// Not a message, and why.
     Garbage(String),
+}
+
+/// Whose SDK a worker speaks with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// This bunpilot's: it says when a shutdown handler is registered.
+    Ours,
+    /// The original's, or none: it may handle `shutdown` without saying so.
+    Original,
 }
 
 /// What a worker knows about itself.
@@ -138,12 +147,16 @@ fn typed(value: Value, line: &[u8]) -> Option<Message> {
         return None;
     }
     Some(match value.get("type").and_then(Value::as_str) {
-        Some("ready") => Message::Ready,
+        Some("ready") => Message::Ready(dialect(&value)),
         Some("metrics") => Message::Metrics(report(&value["payload"])),
         Some("heartbeat") => Message::Heartbeat(seconds(&value["uptime"])),
         Some("custom") => custom(value),
         Some(_) | None => Message::Unknown(excerpt(line)),
     })
+}
+
+fn dialect(ready: &Value) -> Dialect {
+    if ready.get("sdk").is_some_and(Value::is_string) { Dialect::Ours } else { Dialect::Original }
 }
 
 /// A message on a channel; on the channel `bunpilot` the SDK itself is speaking.
@@ -249,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_original_speaks() {
-        check(r#"{"type":"ready"}"#, &[Message::Ready]);
+        check(r#"{"type":"ready"}"#, &[Message::Ready(Dialect::Original)]);
         check(
             r#"{"type":"heartbeat","uptime":1.5}"#,
             &[Message::Heartbeat(Some(Duration::from_millis(1500)))],
@@ -331,7 +344,9 @@ mod tests {
     #[test]
     fn garbage_is_told_of_and_passed_over() {
         let messages = decode(&[b"\xff\x0f\x01{\n{\"type\":\"re", b"ady\"}\n{\"type\":\"ready\"}"]);
-        let [Message::Garbage(why), Message::Ready] = &messages[..] else { panic!("{messages:?}") };
+        let [Message::Garbage(why), Message::Ready(Dialect::Original)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
         assert!(why.ends_with("`\u{fffd}\\u{f}\\u{1}{`"), "{why}");
     }
 

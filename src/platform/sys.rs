@@ -4,8 +4,6 @@
 //! into [`std::io::Error`]. What the calls are for is their callers' business.
 
 mod clock;
-#[cfg(target_os = "linux")]
-pub mod cpu_clock;
 mod descriptor;
 mod pidfd;
 #[cfg(target_os = "linux")]

@@ -14,7 +14,7 @@ use super::{
     worker::{Failure, Worker},
 };
 use crate::{
-    domain::{AppId, AppSpec, Exit, InstanceId, Moment, Stage, WorkerId},
+    domain::{AppId, AppSpec, Exit, InstanceId, Moment, WorkerId},
     world::{Action, Event, Goal},
 };
 
@@ -194,44 +194,10 @@ impl App {
 
     /// Takes note of an event without drawing conclusions.
     pub(super) fn apply(&mut self, now: Moment, id: WorkerId, event: &Event, out: &mut Outbox) {
-        let Some((place, slot)) = self.find(id) else { return };
-        place.tick(now); // a crash just after `min_uptime` is not one in a row
-        let Some(worker) = place.workers.get_mut(slot) else { return };
-        let stage = worker.stage;
-        let failure = match event {
-            Event::Spawned(_, pid) => {
-                worker.spawned(now, *pid, out);
-                place.touch();
-                None
-            }
-            Event::SpawnFailed(_, why) => worker.spawn_failed(why),
-            Event::Exited(_, exit) => worker.exited(now, *exit, out),
-            Event::Gone(_) => return self.vanish(now, id, Exit::Unknown, out),
-            Event::Listening(_) => {
-                worker.listening(now, out);
-                None
-            }
-            Event::Drained(_) => {
-                worker.drained(now, out);
-                None
-            }
-            Event::Probed(_, probe) => worker.probed(now, probe, out),
-            Event::ChannelClosed(_) => {
-                worker.hung_up(out);
-                None
-            }
-            Event::ListenFailed(..)
-            | Event::Channel(..)
-            | Event::Notify(..)
-            | Event::Sampled(..)
-            | Event::Tailed(..)
-            | Event::Client(..)
-            | Event::ClientClosed(_)
-            | Event::Asked(..)
-            | Event::StoreFailed(_)
-            | Event::Signalled(_) => None,
-        };
-        self.follow_up(now, id, stage, failure, out);
+        if matches!(event, Event::Gone(_)) {
+            return self.vanish(now, id, Exit::Unknown, out);
+        }
+        self.tend(now, id, out, |it, out| it.observe(now, event, out));
         if matches!(event, Event::SpawnFailed(..)) {
             self.bury(now, id, out);
         }
@@ -239,22 +205,16 @@ impl App {
 
     /// Nothing is left of a worker; unless its end was told before, it was `exit`.
     pub(super) fn vanish(&mut self, now: Moment, id: WorkerId, exit: Exit, out: &mut Outbox) {
-        let Some((place, slot)) = self.find(id) else { return };
-        let Some(worker) = place.workers.get_mut(slot) else { return };
-        let stage = worker.stage;
-        let failure = worker.gone(now, exit);
-        self.follow_up(now, id, stage, failure, out);
-        self.bury(now, id, out);
-        out.act(Action::Forget(id));
+        if self.workers().any(|it| it.id == id) {
+            self.tend(now, id, out, |it, _| it.gone(now, exit));
+            self.bury(now, id, out);
+            out.act(Action::Forget(id));
+        }
     }
 
     pub(super) fn heard(&mut self, now: Moment, id: WorkerId, word: Word, out: &mut Outbox) {
         self.serve(out);
-        let Some((place, slot)) = self.find(id) else { return };
-        let Some(worker) = place.workers.get_mut(slot) else { return };
-        let stage = worker.stage;
-        let failure = worker.heard(now, word, out);
-        self.follow_up(now, id, stage, failure, out);
+        self.tend(now, id, out, |it, out| it.heard(now, word, out));
         self.settle(now, out);
     }
 
@@ -280,11 +240,7 @@ impl App {
         self.serve(out);
         let ids: Vec<WorkerId> = self.workers().map(|it| it.id).collect();
         for id in ids {
-            let Some((place, slot)) = self.find(id) else { continue };
-            let Some(worker) = place.workers.get_mut(slot) else { continue };
-            let stage = worker.stage;
-            let failure = worker.tick(now, out);
-            self.follow_up(now, id, stage, failure, out);
+            self.tend(now, id, out, |it, out| it.tick(now, out));
         }
         for place in &mut self.places {
             place.tick(now);
@@ -312,53 +268,52 @@ impl App {
         self.goal == Goal::Gone && self.job.is_none()
     }
 
-    fn find(&mut self, id: WorkerId) -> Option<(&mut Place, usize)> {
-        let place = self.places.get_mut(usize::from(id.instance.index))?;
-        let slot = place.workers.iter().position(|it| it.id == id)?;
-        Some((place, slot))
-    }
-
     fn serve(&self, out: &mut Outbox) {
         out.serve(self.job.as_ref().and_then(|it| it.ticket));
     }
 
-    /// What an input did to a worker concerns its place, and maybe the request under way.
-    fn follow_up(
+    /// Lets something happen to a worker, if it is still remembered.
+    fn tend(
         &mut self,
         now: Moment,
         id: WorkerId,
-        before: Stage,
-        failure: Option<Failure>,
         out: &mut Outbox,
+        happen: impl FnOnce(&mut Worker, &mut Outbox) -> Option<Failure>,
     ) {
-        let rule = self.version.spec.restart.clone();
-        let Some((place, slot)) = self.find(id) else { return };
-        let Some(worker) = place.workers.get(slot) else { return };
-        let stale = worker.stale;
-        if worker.stage != before {
-            place.touch();
+        let rule = &self.version.spec.restart;
+        let place = self.places.get_mut(usize::from(id.instance.index));
+        if let Some(failure) = place.and_then(|it| it.tend(id, now, rule, |it| happen(it, out))) {
+            self.failed(now, failure, out);
         }
-        let Some(failure) = failure else { return };
-        place.failed(now, &failure, &rule);
-        match &self.job {
-            Some(Job { task: Task::Start, .. }) if !failure.was_ready => {
+    }
+
+    /// What the failure of a worker means for the request under way.
+    fn failed(&mut self, now: Moment, failure: Failure, out: &mut Outbox) {
+        let index = usize::from(failure.worker.instance.index);
+        match self.job.as_ref().map(|it| &it.task) {
+            Some(Task::Start) if !failure.was_ready => {
                 self.finish(Outcome::Failed(failure.text), out);
             }
-            Some(Job { task: Task::Scale { from }, .. })
-                if !failure.was_ready && usize::from(id.instance.index) >= *from =>
-            {
+            Some(Task::Scale { from }) if !failure.was_ready && *from <= index => {
                 self.finish(Outcome::Failed(failure.text), out);
             }
-            Some(Job { task: Task::Reload(_), .. }) if !stale => {
-                self.roll_back(now, failure.text, out);
-            }
-            Some(_) | None => (),
+            Some(Task::Reload(_)) if !failure.stale => self.roll_back(now, failure.text, out),
+            Some(
+                Task::Start
+                | Task::Scale { .. }
+                | Task::Reload(_)
+                | Task::Stop(_)
+                | Task::Restart
+                | Task::Close(_),
+            )
+            | None => (),
         }
     }
 
     fn bury(&mut self, now: Moment, id: WorkerId, out: &mut Outbox) {
-        let Some((place, slot)) = self.find(id) else { return };
-        place.bury(slot, now, out);
+        if let Some(place) = self.places.get_mut(usize::from(id.instance.index)) {
+            place.bury(id, now, out);
+        }
     }
 
     /// Takes every step that can be taken now.

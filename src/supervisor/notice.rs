@@ -127,7 +127,7 @@ pub enum Word {
 }
 
 /// How well a worker speaks; decides how it is asked to exit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Speech {
     /// Never said anything on its channel.
     #[default]

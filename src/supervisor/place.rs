@@ -133,8 +133,27 @@ impl Place {
         self.changed = true;
     }
 
+    /// Lets something happen to one of its workers, and bears the consequences.
+    pub(super) fn tend(
+        &mut self,
+        id: WorkerId,
+        now: Moment,
+        rule: &Restart,
+        happen: impl FnOnce(&mut Worker) -> Option<Failure>,
+    ) -> Option<Failure> {
+        self.tick(now); // a crash just after `min_uptime` is not one in a row
+        let worker = self.workers.iter_mut().find(|it| it.id == id)?;
+        let before = (worker.stage, worker.pid);
+        let failure = happen(worker);
+        self.changed |= (worker.stage, worker.pid) != before;
+        if let Some(failure) = &failure {
+            self.failed(now, failure, rule);
+        }
+        failure
+    }
+
     /// Notes that a worker failed. It is a crash of the place unless another worker stays here.
-    pub(super) fn failed(&mut self, now: Moment, failure: &Failure, rule: &Restart) {
+    fn failed(&mut self, now: Moment, failure: &Failure, rule: &Restart) {
         self.changed = true;
         if self.current().is_some() {
             return;
@@ -157,7 +176,8 @@ impl Place {
     }
 
     /// Lets go of a worker of which nothing is left.
-    pub(super) fn bury(&mut self, slot: usize, now: Moment, out: &mut Outbox) {
+    pub(super) fn bury(&mut self, id: WorkerId, now: Moment, out: &mut Outbox) {
+        let Some(slot) = self.workers.iter().position(|it| it.id == id) else { return };
         let worker = self.workers.remove(slot);
         let ended = worker.exit.map_or(now, |(_, at)| at);
         let cause = worker.cause.unwrap_or(Cause::Exit);

@@ -2,8 +2,12 @@
 //!
 //! Decides when it is ready, unwell, and how it is made to leave; never whether another follows.
 
+mod adopted;
+mod leaving;
+
 use std::{fmt, sync::Arc, time::Duration};
 
+use self::leaving::Pressure;
 use super::{
     Cause, Manner, Speech, Step, Word,
     health::{Finding, Probes, Pulse, Standing},
@@ -12,21 +16,13 @@ use super::{
     version::Version,
 };
 use crate::{
-    domain::{AppSpec, Exit, Health, Lane, Moment, Pid, Signal, Stage, WorkerId},
-    world::{Action, Launch, Probe, Reach, Survivor},
+    domain::{AppSpec, Exit, Health, Lane, Moment, Pid, Stage, WorkerId},
+    world::{Action, Event, Launch, Probe},
 };
 
 /// An app without a port that lives this long is taken for started: long enough for a missing
 /// module or a bad option to end it, short enough to wait for.
 const SETTLE: Duration = Duration::from_millis(200);
-
-/// SIGKILL is repeated this often until nothing is left: a process forked while its tree was
-/// being killed may have slipped through.
-const KILL_AGAIN: Duration = Duration::from_secs(1);
-
-/// The least time a starting worker has left to become ready under a new daemon, which may have
-/// to hear again what the old one heard.
-const ADOPT_GRACE: Duration = Duration::from_secs(1);
 
 /// The part of `kill_timeout` a worker has to act on a shutdown message before it gets the
 /// signal too: then there is as much time left for a handler of the signal.
@@ -61,20 +57,13 @@ pub(super) struct Worker {
     noted: Note,
 }
 
-/// What was done so far to make a worker exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pressure {
-    None,
-    Message,
-    Signal,
-    Kill { again: Moment },
-}
-
 /// A life that went wrong, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) worker: WorkerId,
     pub(super) text: String,
+    /// Whether the reload under way was to replace it anyway.
+    pub(super) stale: bool,
     /// Whether it had been online.
     pub(super) was_ready: bool,
 }
@@ -90,35 +79,6 @@ impl Worker {
         let worker = Self::new(id, version, lane, now);
         out.act(Action::Spawn(worker.launch()));
         out.step(id, Step::Entered(Stage::Spawning));
-        worker
-    }
-
-    /// Takes over a process an earlier daemon started.
-    pub(super) fn adopt(
-        survivor: &Survivor,
-        note: &Note,
-        version: Version,
-        now: Moment,
-        out: &mut Outbox,
-    ) -> Self {
-        let mut worker = Self::new(survivor.worker, version, note.lane, now);
-        worker.pid = Some(survivor.pid);
-        worker.spawned = Some(survivor.spawned.min(now));
-        worker.ready_at = note.ready_at.map(|at| at.min(now));
-        worker.cause = note.cause;
-        worker.stale = note.stale;
-        worker.called = note.called;
-        worker.says_stopping = note.says_stopping;
-        worker.speech = note.speech;
-        worker.pulse = note.pulse.map_or(Pulse::SILENT, |every| Pulse::resume(now, every));
-        worker.noted = *note;
-        out.act(Action::Adopt(worker.launch()));
-        if survivor.exit.is_none() && !survivor.gone {
-            worker.resume(note, now, out);
-        } else {
-            worker.stage = note.stage; // its end is told next
-            worker.since = note.since.min(now);
-        }
         worker
     }
 
@@ -146,35 +106,6 @@ impl Worker {
         };
         worker.noted = worker.note();
         worker
-    }
-
-    /// Goes on where the earlier daemon stopped; what it may not have done is done again.
-    fn resume(&mut self, note: &Note, now: Moment, out: &mut Outbox) {
-        match note.stage {
-            Stage::Spawning | Stage::Starting => {
-                self.started(self.spawned.unwrap_or(now), out);
-                let patience = self.spec().ready_timeout.saturating_sub(ADOPT_GRACE);
-                let least = Moment::from_boot(now.since_boot().saturating_sub(patience));
-                self.since = self.since.max(least);
-                self.consider(now, out);
-            }
-            Stage::Online => {
-                self.enter_online(self.ready_at.unwrap_or(now), out);
-                if self.health().is_some() {
-                    self.probes = Probes::of_online(now);
-                }
-            }
-            Stage::Draining => {
-                self.retire(out);
-                self.enter(note.since.min(now), Stage::Draining, out);
-            }
-            Stage::Stopping if matches!(note.cause, Some(Cause::Exit | Cause::Signal)) => {
-                self.enter(now, Stage::Stopping, out);
-                self.kill(now, out); // it crashed; these are its descendants
-            }
-            // Asked twice is better than never asked and killed.
-            Stage::Stopping => self.ask(note.since.min(now), out),
-        }
     }
 
     fn launch(&self) -> Launch {
@@ -247,6 +178,38 @@ impl Worker {
         self.probes.deadline(self.health()?)
     }
 
+    /// Takes note of what happened to it; says so if it went wrong. [`Event::Gone`] is for
+    /// [`Self::gone`].
+    pub(super) fn observe(
+        &mut self,
+        now: Moment,
+        event: &Event,
+        out: &mut Outbox,
+    ) -> Option<Failure> {
+        match event {
+            Event::SpawnFailed(_, why) => return self.spawn_failed(why),
+            Event::Exited(_, exit) => return self.exited(now, *exit, out),
+            Event::Probed(_, probe) => return self.probed(now, probe, out),
+            Event::Spawned(_, pid) => self.spawned(now, *pid, out),
+            Event::Listening(_) => self.listening(now, out),
+            Event::Drained(_) => self.drained(now, out),
+            Event::ChannelClosed(_) => self.hung_up(out),
+            Event::Gone(_)
+            | Event::ListenFailed(..)
+            | Event::Channel(..)
+            | Event::Notify(..)
+            | Event::Sampled(..)
+            | Event::Tailed(..)
+            | Event::Client(..)
+            | Event::ClientClosed(_)
+            | Event::Asked(..)
+            | Event::StoreFailed(_)
+            | Event::Signalled(_) => (),
+        }
+        None
+    }
+
+    /// Fires its timers; says so if it went wrong.
     pub(super) fn tick(&mut self, now: Moment, out: &mut Outbox) -> Option<Failure> {
         // Ends: each step leads to a later stage or moment.
         while self.patience().is_some_and(|end| end <= now) {
@@ -309,12 +272,7 @@ impl Worker {
         self.act_upon(finding, now, out)
     }
 
-    pub(super) fn probed(
-        &mut self,
-        now: Moment,
-        probe: &Probe,
-        out: &mut Outbox,
-    ) -> Option<Failure> {
+    fn probed(&mut self, now: Moment, probe: &Probe, out: &mut Outbox) -> Option<Failure> {
         if self.is_leaving() {
             return None;
         }
@@ -335,7 +293,7 @@ impl Worker {
     }
 
     /// The process exists.
-    pub(super) fn spawned(&mut self, now: Moment, pid: Pid, out: &mut Outbox) {
+    fn spawned(&mut self, now: Moment, pid: Pid, out: &mut Outbox) {
         if self.pid.is_some() {
             return;
         }
@@ -363,7 +321,7 @@ impl Worker {
     }
 
     /// Its port is served by this very worker.
-    pub(super) fn listening(&mut self, now: Moment, out: &mut Outbox) {
+    fn listening(&mut self, now: Moment, out: &mut Outbox) {
         self.called = true;
         self.consider(now, out);
         self.write_down(out);
@@ -376,7 +334,8 @@ impl Worker {
             Word::Stopping => self.says_stopping = true,
             Word::Alive => self.pulse.beat(now),
             Word::Watchdog(interval) => self.pulse.expect_every(interval),
-            Word::Speaks(speech) => self.speech = speech,
+            // What it once could it can still.
+            Word::Speaks(speech) => self.speech = self.speech.max(speech),
             Word::Failing if self.is_leaving() => (),
             Word::Failing => {
                 return Some(self.fail(Cause::Heartbeat, "said that it fails", now, out));
@@ -388,7 +347,7 @@ impl Worker {
     }
 
     /// It can no longer be spoken to.
-    pub(super) fn hung_up(&mut self, out: &mut Outbox) {
+    fn hung_up(&mut self, out: &mut Outbox) {
         self.speech = Speech::Silent;
         self.write_down(out);
     }
@@ -419,39 +378,6 @@ impl Worker {
         }
     }
 
-    /// Begins the end: drains first if traffic may be flowing.
-    pub(super) fn leave(&mut self, cause: Cause, manner: Manner, now: Moment, out: &mut Outbox) {
-        if manner == Manner::Forcibly {
-            return self.leave_forcibly(cause, now, out);
-        }
-        match self.stage {
-            Stage::Online if self.spec().port.is_some() => {
-                self.cause = Some(cause);
-                self.enter(now, Stage::Draining, out);
-                self.retire(out);
-            }
-            Stage::Spawning | Stage::Starting | Stage::Online => {
-                self.cause = Some(cause);
-                self.ask(now, out);
-            }
-            Stage::Draining | Stage::Stopping => (),
-        }
-    }
-
-    fn leave_forcibly(&mut self, cause: Cause, now: Moment, out: &mut Outbox) {
-        self.manner = Manner::Forcibly;
-        self.cause.get_or_insert(cause);
-        if self.stage == Stage::Online {
-            self.retire(out);
-        }
-        if self.stage != Stage::Stopping {
-            self.enter(now, Stage::Stopping, out);
-        }
-        if self.pid.is_some() && !matches!(self.pressure, Pressure::Kill { .. }) {
-            self.kill(now, out);
-        }
-    }
-
     /// Sends it away because it went wrong.
     fn fail(
         &mut self,
@@ -471,105 +397,7 @@ impl Worker {
             Some(pid) => format!("worker {index} (pid {pid}) {text}"),
             None => format!("worker {index} {text}"),
         };
-        Failure { worker: self.id, text, was_ready: self.ready_at.is_some() }
-    }
-
-    /// It never came to be.
-    pub(super) fn spawn_failed(&mut self, why: &str) -> Option<Failure> {
-        if self.is_leaving() {
-            return None;
-        }
-        self.cause = Some(Cause::Spawn);
-        self.stage = Stage::Stopping;
-        Some(self.failure(format_args!("could not be started: {why}")))
-    }
-
-    /// No connection waits for it, none is open.
-    pub(super) fn drained(&mut self, now: Moment, out: &mut Outbox) {
-        if self.stage == Stage::Draining {
-            self.ask(now, out);
-        }
-    }
-
-    /// The leader ended; descendants may live on.
-    pub(super) fn exited(&mut self, now: Moment, exit: Exit, out: &mut Outbox) -> Option<Failure> {
-        if self.exit.is_some() {
-            return None;
-        }
-        self.exit = Some((exit, now));
-        match self.stage {
-            Stage::Spawning | Stage::Starting | Stage::Online => {
-                return Some(self.crashed(now, exit, out));
-            }
-            Stage::Draining => self.ask(now, out),
-            Stage::Stopping => match self.pressure {
-                // The message was for the leader alone.
-                Pressure::None | Pressure::Message => self.signal(out),
-                Pressure::Signal | Pressure::Kill { .. } => (),
-            },
-        }
-        None
-    }
-
-    /// Nothing is left of it. If its end was not reported before, it was `exit`.
-    pub(super) fn gone(&mut self, now: Moment, exit: Exit) -> Option<Failure> {
-        if self.exit.is_some() {
-            return None;
-        }
-        self.exit = Some((exit, now));
-        if self.is_leaving() {
-            return None;
-        }
-        let failure = self.blame(exit);
-        self.stage = Stage::Stopping;
-        Some(failure)
-    }
-
-    fn crashed(&mut self, now: Moment, exit: Exit, out: &mut Outbox) -> Failure {
-        let failure = self.blame(exit);
-        if self.stage == Stage::Online {
-            self.retire(out);
-        }
-        self.enter(now, Stage::Stopping, out);
-        self.kill(now, out); // whatever it started must not live beside its successor
-        failure
-    }
-
-    fn blame(&mut self, exit: Exit) -> Failure {
-        self.cause = Some(match exit {
-            Exit::Code(_) | Exit::Unknown => Cause::Exit,
-            Exit::Signal(_) => Cause::Signal,
-        });
-        let when = if self.ready_at.is_some() { "" } else { " before it was ready" };
-        self.failure(format_args!("{}{when}", Ended(exit)))
-    }
-
-    /// Asks it to exit: by message if it wants one, else by signal.
-    fn ask(&mut self, now: Moment, out: &mut Outbox) {
-        self.enter(now, Stage::Stopping, out);
-        if self.pid.is_none() {
-            return; // there is nobody to ask yet; `spawned` comes back here
-        }
-        if self.manner == Manner::Forcibly {
-            self.kill(now, out);
-        } else if self.speech == Speech::SdkHandlesShutdown && self.exit.is_none() {
-            let timeout = self.spec().kill_timeout.as_millis();
-            let message = format!("{{\"type\":\"shutdown\",\"timeout\":{timeout}}}\n");
-            out.act(Action::Channel(self.id, message.into_bytes()));
-            self.pressure = Pressure::Message;
-        } else {
-            self.signal(out);
-        }
-    }
-
-    fn signal(&mut self, out: &mut Outbox) {
-        out.act(Action::Signal(self.id, self.spec().shutdown_signal, Reach::Tree));
-        self.pressure = Pressure::Signal;
-    }
-
-    fn kill(&mut self, now: Moment, out: &mut Outbox) {
-        out.act(Action::Signal(self.id, Signal::KILL, Reach::Tree));
-        self.pressure = Pressure::Kill { again: now.after(KILL_AGAIN) };
+        Failure { worker: self.id, text, stale: self.stale, was_ready: self.ready_at.is_some() }
     }
 
     fn enter(&mut self, now: Moment, stage: Stage, out: &mut Outbox) {
@@ -616,17 +444,4 @@ impl Worker {
 pub(super) enum Staleness {
     Fresh,
     Stale,
-}
-
-/// An [`Exit`] as the end of a sentence about a worker.
-struct Ended(Exit);
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Exit::Code(code) => write!(f, "exited with code {code}"),
-            Exit::Signal(signal) => write!(f, "was killed by {}", Signal(signal)),
-            Exit::Unknown => f.write_str("ended unseen"),
-        }
-    }
 }

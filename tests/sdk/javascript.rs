@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bunpilot::{
     cli::sdk::What,
-    ipc::channel::{Message, Report, Request},
+    ipc::channel::{Dialect, Message, Report, Request},
 };
 use rustix::process::Signal;
 
@@ -43,7 +43,7 @@ fn all_there_is(test: &str, runtime: Option<PathBuf>) {
     worker.expect_heartbeat();
     let data = serde_json::json!({"left": 3});
     worker.expect(&Message::Custom { channel: "jobs".into(), data });
-    worker.expect(&Message::Ready);
+    worker.expect(&Message::Ready(Dialect::Ours));
     worker.say(&Request::CollectMetrics);
     let Some(Message::Metrics(report)) = worker.hear() else { panic!("no metrics") };
     check_report(report);
@@ -93,7 +93,7 @@ fn a_signal_runs_the_handlers(test: &str, runtime: Option<PathBuf>) {
     for signal in [Signal::TERM, Signal::INT] {
         let mut worker = Worker::spawn(project.command(&runtime, "worker.cjs"));
         worker.expect(&Message::ShutdownHandler);
-        worker.expect(&Message::Ready);
+        worker.expect(&Message::Ready(Dialect::Ours));
         worker.signal(signal);
         worker.expect(&Message::Stopping);
         worker.expect_end(0, "closed\n");
@@ -123,7 +123,7 @@ fn a_handler_that_fails_shows(test: &str, runtime: Option<PathBuf>) {
     command.stderr(std::process::Stdio::null());
     let mut worker = Worker::spawn(command);
     worker.expect(&Message::ShutdownHandler);
-    worker.expect(&Message::Ready);
+    worker.expect(&Message::Ready(Dialect::Ours));
     worker.shutdown();
     worker.expect(&Message::Stopping);
     worker.expect_end(1, "closed\n");
@@ -160,8 +160,8 @@ fn the_original(test: &str, runtime: Option<PathBuf>) {
     let Some(runtime) = runtime else { return };
     let project = Project::new(test, What::Js, "worker.js", ORIGINAL);
     let mut worker = Worker::spawn(project.command(&runtime, "worker.js"));
-    worker.expect(&Message::Ready);
-    worker.expect(&Message::Ready);
+    worker.expect(&Message::Ready(Dialect::Original));
+    worker.expect(&Message::BareReady);
     worker.expect(&Message::Metrics(Report::default()));
     worker.say(&Request::CollectMetrics);
     let Some(Message::Metrics(report)) = worker.hear() else { panic!("no metrics") };
@@ -191,7 +191,7 @@ fn speaking_keeps_nobody_alive(test: &str, runtime: Option<PathBuf>) {
     ";
     let project = Project::new(test, What::Js, "worker.mjs", script);
     let mut worker = Worker::spawn(project.command(&runtime, "worker.mjs"));
-    worker.expect(&Message::Ready);
+    worker.expect(&Message::Ready(Dialect::Ours));
     worker.expect_heartbeat();
     worker.expect(&Message::Custom { channel: "jobs".into(), data: serde_json::Value::Null });
     worker.expect_end(0, "");

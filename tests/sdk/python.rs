@@ -10,7 +10,7 @@ use std::{
 use bunpilot::{
     cli::sdk::What,
     ipc::{
-        channel::{Message, Request},
+        channel::{Dialect, Message, Request},
         notify::{self, Notice},
     },
 };
@@ -45,7 +45,7 @@ fn threads() {
     let mut worker = Worker::spawn(project.command(&python, "worker.py"));
     worker.expect(&Message::ShutdownHandler);
     worker.expect_heartbeat();
-    worker.expect(&Message::Ready);
+    worker.expect(&Message::Ready(Dialect::Ours));
     worker.say(&Request::CollectMetrics);
     let Some(Message::Metrics(report)) = worker.hear() else { panic!("no metrics") };
     assert!(report.rss_bytes.is_some_and(|bytes| bytes > 1_000_000), "{report:?}");
@@ -84,7 +84,7 @@ fn asyncio_and_a_signal() {
         let mut worker = Worker::spawn(project.command(&python, "worker.py"));
         worker.expect(&Message::ShutdownHandler);
         worker.expect_heartbeat();
-        worker.expect(&Message::Ready);
+        worker.expect(&Message::Ready(Dialect::Ours));
         match signal {
             Some(signal) => worker.signal(signal),
             None => worker.shutdown(),
@@ -119,7 +119,7 @@ fn a_main_thread_that_never_returns() {
         }
         let mut worker = Worker::spawn(command);
         worker.expect(&Message::ShutdownHandler);
-        worker.expect(&Message::Ready);
+        worker.expect(&Message::Ready(Dialect::Ours));
         worker.shutdown();
         worker.expect(&Message::Stopping);
         worker.expect_end(code, "closed\nunwound\n");

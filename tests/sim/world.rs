@@ -101,6 +101,7 @@ impl SimWorld {
             process.hung = process.hung.map(|_| now);
             process.probed = None;
             process.awaited = false;
+            process.monitored &= process.note.contains(" pulse="); // else it was not written down
         }
     }
 

@@ -58,6 +58,7 @@ fn hunt(words: &[String]) -> io::Result<usize> {
     let wanted = |it: &&Mutant| words.is_empty() || words.iter().any(|word| it.why.contains(word));
     let field = root.join("target/mutants");
     copy_source(&root, &field)?;
+    rename_crate(&field)?;
     let (mut caught, mut lives) = (0, 0);
     for mutant in mutants.iter().filter(wanted) {
         let start = now();
@@ -97,6 +98,19 @@ fn parse_block(block: &str) -> io::Result<Mutant> {
         return Ok(Mutant { why, file, from: from.to_owned(), to: to.to_owned() });
     }
     Err(io::Error::other(format!("not a mutant: why, file, `- from`, `+ to`:\n{block}")))
+}
+
+/// Gives the copy's crate another version. Cargo names what it builds by package and version, not
+/// by folder: without this a mutant would overwrite the healthy build in the shared target.
+fn rename_crate(field: &Path) -> io::Result<()> {
+    let manifest = field.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    let version = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+    let (head, package) = text.split_once("\n[package]\n").unwrap_or(("", ""));
+    let own = package.lines().find(|it| it.starts_with("version = "));
+    let own = own.ok_or_else(|| io::Error::other("Cargo.toml names no version"))?;
+    let package = package.replacen(own, &version, 1);
+    fs::write(manifest, format!("{head}\n[package]\n{package}"))
 }
 
 /// Brings the copy up to date; unchanged files keep their times, so little is built again.

@@ -314,3 +314,82 @@ fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
         found => found.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of files that goes with the test.
+    struct Row(PathBuf);
+
+    impl Row {
+        fn new(name: &str) -> Self {
+            let name = format!("bunpilot-tail-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            fs::create_dir(&folder).unwrap();
+            Self(folder.join("log"))
+        }
+
+        fn write(&self, slot: Slot, text: &str) {
+            fs::write(slot.path(&self.0), text).unwrap();
+        }
+
+        fn shift(&self, from: Slot, to: Slot) {
+            fs::rename(from.path(&self.0), to.path(&self.0)).unwrap();
+        }
+    }
+
+    impl Drop for Row {
+        fn drop(&mut self) {
+            fs::remove_dir_all(self.0.parent().unwrap()).unwrap();
+        }
+    }
+
+    /// Reads on to the end; returns what came.
+    fn read(tail: &mut Tail) -> String {
+        while tail.fill().unwrap() != Filled::End {}
+        String::from_utf8(tail.rest().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bytes_written_just_before_a_rotation_are_read_before_the_next_file() {
+        let row = Row::new("late");
+        row.write(Slot::Current, "1\n");
+        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
+        tail.go_live();
+        assert_eq!(read(&mut tail), "1\n");
+        // As if all this happened between the last read and the look around after it.
+        row.write(Slot::Current, "1\n2\n");
+        row.shift(Slot::Current, Slot::Rotated(1));
+        row.write(Slot::Current, "3\n");
+        assert!(matches!(tail.advance().unwrap(), Advance::Again));
+        assert_eq!(read(&mut tail), "2\n3\n");
+    }
+
+    #[test]
+    fn a_file_is_found_in_a_row_that_is_being_shifted() {
+        let row = Row::new("gap");
+        row.write(Slot::Current, "1\n");
+        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
+        tail.go_live();
+        assert_eq!(read(&mut tail), "1\n");
+        row.shift(Slot::Current, Slot::Rotated(4));
+        row.write(Slot::Rotated(3), "2\n");
+        row.write(Slot::Current, "3\n");
+        assert_eq!(read(&mut tail), "2\n3\n");
+    }
+
+    #[test]
+    fn a_reader_that_was_overtaken_says_so_and_goes_on_with_the_oldest() {
+        let row = Row::new("overtaken");
+        row.write(Slot::Current, "1\n");
+        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
+        tail.go_live();
+        assert_eq!(read(&mut tail), "1\n");
+        fs::remove_file(&row.0).unwrap();
+        row.write(Slot::Rotated(1), "8\n");
+        row.write(Slot::Current, "9\n");
+        assert_eq!(tail.fill().unwrap(), Filled::Missed);
+        assert_eq!(read(&mut tail), "8\n9\n");
+    }
+}

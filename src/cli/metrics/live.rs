@@ -100,8 +100,9 @@ fn summary(apps: &[AppStatus]) -> String {
     let cpu: f64 = workers().filter_map(|it| it.cpu).map(|it| it.percentage).sum();
     let rss: u64 = workers().filter_map(|it| it.memory).map(|it| it.rss).sum();
     let (apps, workers) = (apps.len(), workers().count());
+    let noun = if apps == 1 { "app" } else { "apps" };
     format!(
-        "bunpilot  {apps} apps  {online}/{workers} online  CPU {}  RSS {}  q quits",
+        "bunpilot  {apps} {noun}  {online}/{workers} online  CPU {}  RSS {}  q quits",
         format::percent(cpu),
         format::size(rss)
     )

@@ -4,20 +4,19 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::domain::{Clock, Moment};
+use crate::{
+    domain::{Clock, Moment},
+    platform::sys::monotonic_now,
+};
 
 /// Now, on the machine's monotonic clock.
 pub(super) fn now() -> Moment {
-    Moment::from_boot(read(ClockId::Monotonic))
+    Moment::from_boot(monotonic_now())
 }
 
 /// How moments translate into wall-clock time, as of now.
 pub(super) fn wall() -> Clock {
-    Clock { boot: read(ClockId::Realtime).saturating_sub(read(ClockId::Monotonic)) }
-}
-
-fn read(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    let time = clock_gettime(ClockId::Realtime);
+    let unix = Duration::try_from(time).unwrap_or_default();
+    Clock { boot: unix.saturating_sub(monotonic_now()) }
 }

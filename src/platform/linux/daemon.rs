@@ -18,13 +18,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     clients::Clients,
     clock,
-    guardian::Guardian,
+    guardian::{Guardian, hear},
     hatchery::Arrival,
     inbox::Inbox,
     listeners::{self, Listeners},
@@ -153,12 +152,17 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
 /// Puts the daemon together and takes over what an earlier one left.
 fn assemble(
     config: &Config,
-    link: Link,
+    mut link: Link,
     mut inventory: Inventory,
 ) -> Result<(Core, LinuxWorld), DaemonError> {
     let life = if inventory.held.contains_key(CONTROL_KEY) { Life::Next } else { Life::First };
     let (told, hear) = unbounded_channel();
     let (store, saved, notes) = open_store(config, told.clone())?;
+    if life == Life::First {
+        inventory.workers =
+            succession::gather(&mut link, &config.home, |it| daemon::fate(&saved, it))
+                .map_err(DaemonError::Guard)?;
+    }
     let pump = open_pump(told)?;
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
@@ -254,13 +258,7 @@ fn take_inventory(link: &mut Link) -> Result<Inventory, GuardError> {
     let mut workers = BTreeMap::new();
     let mut held = BTreeMap::new();
     loop {
-        link.flush().map_err(GuardError::Link)?;
-        let mut said = Vec::new();
-        link.receive(&mut said)?;
-        if said.is_empty() {
-            wait(link).map_err(GuardError::Link)?;
-        }
-        for (notice, fds) in said {
+        for (notice, fds) in hear(link)? {
             match notice {
                 Notice::Worker(life, roles) => {
                     if let Ok(worker) = life.label.parse() {
@@ -275,14 +273,6 @@ fn take_inventory(link: &mut Link) -> Result<Inventory, GuardError> {
                 Notice::Exited { .. } | Notice::Gone { .. } | Notice::SpawnFailed { .. } => (),
             }
         }
-    }
-}
-
-fn wait(link: &Link) -> io::Result<()> {
-    let flags = if link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-    match poll(&mut [PollFd::new(link, flags)], None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

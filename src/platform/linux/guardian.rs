@@ -9,6 +9,7 @@ use std::{
     rc::Rc,
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::Notify,
@@ -31,6 +32,30 @@ struct Inner {
 
 /// What the guard said, with the descriptors that came along.
 pub(super) type Said = (Notice, Vec<OwnedFd>);
+
+/// Waits until the guard says something; before the runtime runs.
+///
+/// # Errors
+///
+/// If the guard is gone or speaks another language.
+pub(super) fn hear(link: &mut Link) -> Result<Vec<Said>, GuardError> {
+    loop {
+        link.flush().map_err(GuardError::Link)?;
+        let mut said = Vec::new();
+        let state = link.receive(&mut said)?;
+        if !said.is_empty() {
+            return Ok(said);
+        }
+        if state == State::Closed {
+            return Err(GuardError::Link(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let flags = if link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        match poll(&mut [PollFd::new(link, flags)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => (),
+            Err(error) => return Err(GuardError::Link(error.into())),
+        }
+    }
+}
 
 impl Guardian {
     pub(super) fn new(link: Link) -> Self {

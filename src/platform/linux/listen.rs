@@ -42,6 +42,13 @@ pub fn accepting(pid: Pid, inode: u64) -> bool {
     usage::any_in_tree(pid, |member| waiting::waits(member, inode))
 }
 
+/// Whether `pid` or a descendant holds an open connection to TCP port `port`.
+#[must_use]
+pub fn serving(pid: Pid, port: u16) -> bool {
+    let inodes = diag::connections(port).unwrap_or_default();
+    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+}
+
 /// Whether anybody in our network namespace listens on TCP port `port`.
 #[must_use]
 pub fn in_use(port: u16) -> bool {

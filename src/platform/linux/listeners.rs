@@ -155,6 +155,15 @@ impl Listeners {
         }
     }
 
+    /// Whether the kernel was told to send new connections to others than this worker.
+    pub(super) fn is_retired(&self, worker: WorkerId) -> bool {
+        let shared = self.apps.get(&worker.instance.app);
+        shared.is_some_and(|it| {
+            let index = it.present.get(&worker);
+            !it.admitted.is_empty() && index.is_some_and(|it_is| !it.selected.contains(it_is))
+        })
+    }
+
     /// Connections that wait for the worker alone; 0 also where nobody can tell.
     pub(super) fn backlog(&self, worker: WorkerId) -> u32 {
         let shared = self.apps.get(&worker.instance.app);

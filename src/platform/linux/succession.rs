@@ -2,13 +2,28 @@
 //!
 //! And when both guard and daemon died: the workers left behind are found and taken over.
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::Path,
+    rc::Rc,
+    time::Duration,
+};
 
-use super::{guardian::Guardian, hatchery, world::Shared};
+use super::{
+    guardian::{Guardian, hear},
+    hatchery::{self, Arrival},
+    world::Shared,
+};
 use crate::{
-    domain::WorkerId,
-    guard::{self, GuardError, wire::Order},
-    world::Event,
+    daemon::Fate,
+    domain::{Signal, WorkerId},
+    guard::{
+        self, GuardError,
+        link::Link,
+        wire::{Life, Notice, Order},
+    },
+    world::{Event, Reach},
 };
 
 /// Rest before another try to start a guard.
@@ -73,6 +88,65 @@ fn adopt_unborn(shared: &Shared, guardian: &Guardian) -> Vec<WorkerId> {
         }
     }
     unborn
+}
+
+/// Finds workers whose guard and daemon both died and has the new guard adopt them; those whose
+/// fate is to end are killed first, so that nothing is ever started twice.
+///
+/// # Errors
+///
+/// If the guard breaks the line meanwhile.
+pub(super) fn gather(
+    link: &mut Link,
+    home: &Path,
+    fate: impl Fn(WorkerId) -> Fate,
+) -> Result<BTreeMap<WorkerId, Arrival>, GuardError> {
+    let mut told = BTreeMap::new();
+    let mut unanswered = 0_usize;
+    let mut doomed = BTreeSet::new();
+    for (worker, stray) in strays(home) {
+        tracing::warn!(%worker, pid = %stray.life.pid, "a worker was left behind");
+        link.send(&Order::Adopt(stray.life, stray.roles), stray.fds)?;
+        unanswered += 1;
+        if fate(worker) == Fate::Ended {
+            let (label, signal, reach) = (worker.to_string(), Signal::KILL, Reach::Tree);
+            link.send(&Order::Signal { label, signal, reach }, Vec::new())?;
+            doomed.insert(worker);
+        }
+    }
+    while unanswered > 0 || !doomed.is_empty() {
+        for (notice, fds) in hear(link)? {
+            match notice {
+                Notice::Worker(life, roles) => {
+                    unanswered = unanswered.saturating_sub(1);
+                    note(&mut told, Arrival::new(life, roles, fds));
+                }
+                Notice::SpawnFailed { label, .. } => {
+                    unanswered = unanswered.saturating_sub(1);
+                    doomed.retain(|it| it.to_string() != label);
+                }
+                Notice::Exited { label, exit } => {
+                    amend(&mut told, &label, |life| life.exit = Some(exit));
+                }
+                Notice::Gone { label } => amend(&mut told, &label, |life| life.gone = true),
+                Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
+            }
+        }
+        doomed.retain(|it| told.get(it).is_none_or(|it| !it.life.gone));
+    }
+    Ok(told)
+}
+
+fn note(told: &mut BTreeMap<WorkerId, Arrival>, arrival: Arrival) {
+    if let Ok(worker) = arrival.life.label.parse() {
+        told.insert(worker, arrival);
+    }
+}
+
+fn amend(told: &mut BTreeMap<WorkerId, Arrival>, label: &str, change: impl FnOnce(&mut Life)) {
+    if let Some(arrival) = label.parse().ok().and_then(|it| told.get_mut(&it)) {
+        change(&mut arrival.life);
+    }
 }
 
 /// Workers of this home by who they are.

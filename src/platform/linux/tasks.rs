@@ -16,14 +16,34 @@ const LOOK_MIN: Duration = Duration::from_millis(4);
 const LOOK_MAX: Duration = Duration::from_millis(50);
 
 /// Pause between two looks at whether a retired worker's queue is empty.
-const DRAIN_LOOK: Duration = Duration::from_millis(2);
+///
+/// A look walks the kernel's table of connections: about a millisecond.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// Waits until no connection waits for `worker` any more.
+/// Longest time from a client's SYN to its ACK that a reload waits for at least; longer ones are
+/// seen as soon as they are in the queue.
+const HANDSHAKE: Duration = Duration::from_millis(50);
+
+/// Waits until no connection waits for `worker` and none is open, where others get the new ones;
+/// where they do not, waiting would have no end.
 pub(super) async fn drain(shared: Rc<Shared>, worker: WorkerId) {
-    while shared.workers.pid(worker).is_some() && shared.listeners.borrow().backlog(worker) > 0 {
+    // A handshake that began before the kernel was told still ends up with this worker.
+    if shared.listeners.borrow().is_retired(worker) {
+        tokio::time::sleep(HANDSHAKE).await;
+    }
+    while is_busy(&shared, worker) {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     shared.inbox.push(Event::Drained(worker));
+}
+
+fn is_busy(shared: &Shared, worker: WorkerId) -> bool {
+    let listeners = shared.listeners.borrow();
+    let Some(pid) = shared.workers.pid(worker).filter(|_| listeners.is_retired(worker)) else {
+        return false;
+    };
+    let port = shared.workers.launch(worker).and_then(|it| it.spec.port);
+    listeners.backlog(worker) > 0 || port.is_some_and(|port| listen::serving(pid, port.get()))
 }
 
 /// Looks whether `worker` serves its app's port, until it does or its time to be ready is over.

@@ -34,7 +34,7 @@ use procfs::{
 use self::ledger::{Ledger, Share};
 use crate::{
     domain::{Pid, Usage},
-    platform::sys::cpu_clock::process_cpu,
+    platform::sys::process_cpu,
     world::Depth,
 };
 

@@ -3,6 +3,9 @@
 // What a worker says to bunpilot. Works in Node 18 and later and in Bun; says nothing, and does
 // nothing, in a process that bunpilot did not start.
 
+/** Sent along with `ready`: this SDK says when it handles `shutdown`, the original's did not. */
+const VERSION = '0.3.0';
+
 const managed = process.env.BUNPILOT_WORKER_ID !== undefined;
 
 function send(message) {
@@ -16,7 +19,7 @@ function send(message) {
 
 /** Tells the manager that this worker serves. */
 function bunpilotReady() {
-  send({ type: 'ready' });
+  send({ type: 'ready', sdk: VERSION });
 }
 
 /** Sends `data` on a channel of your own; the names beginning with `bunpilot` are taken. */

@@ -33,6 +33,9 @@ __all__ = [
     "status",
 ]
 
+#: Sent along with `ready`: this SDK says when it handles `shutdown`.
+VERSION = "0.3.0"
+
 _BEGAN = time.monotonic()
 
 #: How long the main thread may take to return once the shutdown handlers are done, in seconds.
@@ -112,7 +115,7 @@ def _notify(text):
 def ready():
     """Tells the manager that this worker serves."""
     _listen()
-    _send({"type": "ready"})
+    _send({"type": "ready", "sdk": VERSION})
     _notify("READY=1")
 
 

@@ -1,6 +1,5 @@
-//! Listening sockets by port, asked of the kernel through `sock_diag(7)`.
-//!
-//! Walks the listening sockets alone, while `/proc/net/tcp` prints every connection too.
+//! Sockets by port, asked of the kernel through `sock_diag(7)`, which filters by state and port
+//! where `/proc/net/tcp` prints everything.
 
 use std::io;
 
@@ -11,8 +10,9 @@ use rustix::{
 
 /// One answer of the kernel is at most this long: 8 KiB, or 32 KiB once we read that much.
 const ANSWER_MAX: usize = 32 * 1024;
-/// Listening sockets of one port we look at; a group has at most 1024.
-const LISTENERS_MAX: usize = 4096;
+/// Sockets of one port we look at; a group has at most 1024, and of connections it is enough to
+/// know that there are some.
+const SOCKETS_MAX: usize = 4096;
 
 // `<linux/netlink.h>`, `<linux/sock_diag.h>` and `<linux/inet_diag.h>`.
 const HEADER_BYTES: usize = 16;
@@ -21,12 +21,25 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const TCP_LISTEN: u32 = 10;
+const TCP_LISTEN: u32 = 1 << 10;
+/// Established, or closed by the other end only: the server may still be answering.
+const TCP_OPEN: u32 = 1 << 1 | 1 << 8;
 const IPPROTO_TCP: u8 = 6;
 const INODE_AT: usize = HEADER_BYTES + 68;
 
 /// Inodes of the sockets that listen on TCP port `port` in our network namespace.
 pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
+    sockets(port, TCP_LISTEN)
+}
+
+/// Inodes of the connections to TCP port `port` that a server has accepted and not closed.
+pub(super) fn connections(port: u16) -> io::Result<Vec<u64>> {
+    let mut inodes = sockets(port, TCP_OPEN)?;
+    inodes.retain(|inode| *inode != 0); // those still in a queue
+    Ok(inodes)
+}
+
+fn sockets(port: u16, states: u32) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     for family in [AddressFamily::INET, AddressFamily::INET6] {
         // A socket for each, so that an answer cut short is never taken for the next one's.
@@ -36,9 +49,9 @@ pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        send(&socket, &request(family, port), SendFlags::empty())?;
+        send(&socket, &request(family, port, states), SendFlags::empty())?;
         let mut answer = vec![0; ANSWER_MAX];
-        while inodes.len() < LISTENERS_MAX {
+        while inodes.len() < SOCKETS_MAX {
             let (read, _whole) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
             if collect(answer.get(..read).unwrap_or_default(), &mut inodes)? {
                 break;
@@ -48,7 +61,7 @@ pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
     Ok(inodes)
 }
 
-fn request(family: AddressFamily, port: u16) -> Vec<u8> {
+fn request(family: AddressFamily, port: u16, states: u32) -> Vec<u8> {
     let mut message = Vec::new();
     message.extend(REQUEST_BYTES.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -56,7 +69,7 @@ fn request(family: AddressFamily, port: u16) -> Vec<u8> {
     message.extend([0; 8]); // sequence and port id
     let family = u8::try_from(family.as_raw()).unwrap_or_default();
     message.extend([family, IPPROTO_TCP, 0, 0]);
-    message.extend((1_u32 << TCP_LISTEN).to_ne_bytes());
+    message.extend(states.to_ne_bytes());
     message.extend(port.to_be_bytes());
     message.extend([0; 46]); // the other end, addresses, interface and cookie: any
     message
@@ -110,6 +123,20 @@ mod tests {
     fn both_families_are_seen() {
         check("127.0.0.1:0");
         check("[::]:0");
+    }
+
+    #[test]
+    fn only_accepted_connections_count() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert!(connections(port).unwrap().is_empty(), "it still waits in the queue");
+        let (accepted, _) = listener.accept().unwrap();
+        let inode = rustix::fs::fstat(accepted.as_fd()).unwrap().st_ino;
+        assert_eq!(connections(port).unwrap(), [inode]);
+        drop(accepted);
+        assert!(connections(port).unwrap().is_empty());
+        drop(client);
     }
 
     #[test]

@@ -256,12 +256,12 @@ fn cost() {
         ("accepting", &|| accepting(server.pid(), inode)),
     ];
     for (name, look) in looks {
-        let before = crate::platform::sys::cpu_clock::process_cpu(me).unwrap();
+        let before = crate::platform::sys::process_cpu(me).unwrap();
         assert_eq!(
             (0..500).filter(|_| look()).count(),
             if name.starts_with("not") { 0 } else { 500 }
         );
-        let after = crate::platform::sys::cpu_clock::process_cpu(me).unwrap();
+        let after = crate::platform::sys::process_cpu(me).unwrap();
         let spent = after.saturating_sub(before) / 500;
         writeln!(std::io::stdout(), "{name}: {spent:?} a look at node").unwrap();
     }

@@ -2,7 +2,7 @@
 //!
 //! A wake-up costs as much as moving kilobytes, so output is let come together; but a pipe that
 //! runs full stops its worker. The rest grows while batches are small and shrinks as soon as a
-//! pipe was half full, so a batch settles between an eighth and a half of a pipe.
+//! pipe was nearly full, so a batch settles between a quarter and three quarters of a pipe.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ const REST_MAX: Duration = Duration::from_millis(5);
 pub(super) enum Batch {
     /// Nothing.
     None,
-    /// Less than an eighth of what it holds.
+    /// Less than a quarter of what it holds.
     Small,
-    /// Less than half of it.
+    /// Less than three quarters of it.
     Medium,
-    /// Half of it or more: its worker may be waiting.
+    /// Nearly all of it: its worker may be waiting.
     Full,
 }
 
 impl Batch {
     pub(super) fn of(bytes: usize, capacity: usize) -> Self {
-        if bytes >= capacity / 2 {
+        if bytes >= capacity / 4 * 3 {
             Self::Full
-        } else if bytes >= capacity / 8 {
+        } else if bytes >= capacity / 4 {
             Self::Medium
         } else {
             Self::Small
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_stream_is_taken_by_the_eighth_to_half_pipe() {
+    fn a_steady_stream_is_taken_by_a_fair_part_of_the_pipe() {
         let capacity = 256 << 10;
         for bytes_per_micro in [20, 50, 100, 400] {
             let mut pacer = Pacer::default();
@@ -108,7 +108,7 @@ mod tests {
                 };
                 waiting = (rest * bytes_per_micro).min(capacity);
             }
-            let fair = |bytes: &&usize| (capacity / 8..capacity / 2).contains(*bytes);
+            let fair = |bytes: &&usize| (capacity / 4..capacity / 4 * 3).contains(*bytes);
             let settled = batches.iter().skip(20).filter(fair).count();
             assert!(settled >= 20, "{bytes_per_micro} B/µs: {batches:?}");
         }
