@@ -14,26 +14,4 @@ mod logs;
 mod names;
 mod reload;
 
-use serde_json::{Value, json};
-
-use crate::test::app;
-
-/// An app as a config declares it, with its backoff and its patience cut to the shortest allowed.
-fn declared(name: &str, script: &str, more: Value) -> Value {
-    let mut app = json!({
-        "name": name,
-        "script": app(script),
-        "readyTimeout": 10_000,
-        "killTimeout": 1000,
-        "backoff": { "initial": 100, "multiplier": 1, "max": 1000 },
-    });
-    merge(&mut app, more);
-    app
-}
-
-fn merge(into: &mut Value, more: Value) {
-    let (Value::Object(into), Value::Object(more)) = (into, more) else {
-        panic!("only objects merge");
-    };
-    into.extend(more);
-}
+use crate::test::{declared, merge};
