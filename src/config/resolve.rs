@@ -92,17 +92,9 @@ pub fn daemon(raw: Option<&RawDaemon>, base: &Base) -> DaemonFiles {
 }
 
 /// The same app with another number of workers.
-///
-/// Several workers need to share a port that one had to itself, so going from one to more turns
-/// clustering on, as it would have been had the user begun with more.
 #[must_use]
 pub fn rescale(spec: &AppSpec, instances: NonZeroU16) -> AppSpec {
-    let mut scaled = spec.clone();
-    if spec.instances.get() == 1 && instances.get() > 1 && spec.port.is_some() {
-        scaled.cluster.enabled = true;
-    }
-    scaled.instances = instances;
-    scaled
+    AppSpec { instances, ..spec.clone() }
 }
 
 impl Fault {

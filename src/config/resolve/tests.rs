@@ -114,22 +114,20 @@ fn health_checks_are_on_once_they_are_written() {
 }
 
 #[test]
-fn clustering_is_on_for_several_on_a_port() {
+fn clustering_is_on_for_whoever_has_a_port() {
     let enabled = |value| spec(value).cluster.enabled;
     assert!(enabled(json!({ "port": 80, "instances": 2 })));
     assert!(enabled(json!({ "port": 80, "instances": "max" })));
     assert!(enabled(json!({ "port": 80, "clustering": { "strategy": "inherit" } })));
     assert!(enabled(json!({ "port": 80, "clustering": { "enabled": true } })));
-    assert!(!enabled(json!({ "port": 80 })));
+    assert!(enabled(json!({ "port": 80 })));
     assert!(!enabled(json!({ "instances": 2 })));
     assert!(!enabled(json!({ "port": 80, "instances": 2, "clustering": { "enabled": false } })));
 }
 
 #[test]
-fn one_becomes_several_and_shares_its_port() {
+fn apart_stays_apart_with_more_workers() {
     let four = NonZeroU16::new(4).unwrap();
-    assert!(rescale(&spec(json!({ "port": 80 })), four).cluster.enabled);
-    assert!(!rescale(&spec(json!({})), four).cluster.enabled);
     let apart = json!({ "port": 80, "instances": 2, "clustering": { "enabled": false } });
     let scaled = rescale(&spec(apart), four);
     assert!(!scaled.cluster.enabled);
