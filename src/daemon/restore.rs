@@ -99,6 +99,8 @@ impl Core {
         };
         if legacy.goal == Goal::Run {
             self.listen(app.id, &spec);
+        } else {
+            self.listening.insert(app.id); // closed with its last worker
         }
         self.supervisor.adopt(now, app.id, spec, legacy);
     }
