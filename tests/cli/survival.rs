@@ -123,7 +123,7 @@ fn the_daemon_dies_over_every_verb() {
     let mut luck = Luck::new("the daemon dies over every verb");
     let witness = Witness::new();
     let home = &witness.home;
-    home.start([scribe("mortal", "1", 1)]).succeeded();
+    home.start([scribe("mortal", "0.02", 1)]).succeeded();
     let mut wanted = Wanted::None;
     let (mut times, mut unfulfilled, mut poked) = (Vec::new(), 0, BTreeSet::new());
     for round in 0..rounds(15) {
@@ -168,12 +168,32 @@ fn the_daemon_dies_over_every_verb() {
     for pid in &poked {
         let end = wait_for("an end to be written down", || exits(home, "mortal").remove(pid));
         assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        lines(home, "mortal")[pid].is_whole(*pid);
     }
     for (pid, exit) in exits(home, "job") {
         assert!(
             exit != Some(0) || lines(home, "job")[&pid].ended.is_some(),
             "last line of {pid} lost"
         );
+    }
+}
+
+/// A worker ends while no daemon is there to see it: its last words and its exit status are kept.
+#[test]
+fn last_words_without_a_daemon_are_kept() {
+    need!(Tool::Python);
+    let home = Home::new();
+    home.start([scribe("mortal", "0.001", 1)]).succeeded();
+    for _ in 0..rounds(5) {
+        let pid = wait_for("a mortal that handles its signals", || {
+            let pid = home.online("mortal", 1)[0].pid;
+            lines(&home, "mortal").contains_key(&pid).then_some(pid)
+        });
+        kill(home.daemon());
+        poke(pid);
+        let end = wait_for("an end to be written down", || exits(&home, "mortal").remove(&pid));
+        assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        lines(&home, "mortal")[&pid].is_whole(pid);
     }
 }
 
