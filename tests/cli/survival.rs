@@ -2,6 +2,7 @@
 //!
 //! `BUNPILOT_ROUNDS=200 cargo test --test cli survival:: -- --nocapture` for the long version.
 
+mod both;
 mod ledger;
 mod verbs;
 
@@ -152,7 +153,7 @@ fn the_daemon_dies_over_every_verb() {
             // it came too late to be heard, or was taken back; asked again it is carried out
             unfulfilled += 1;
             assert!(wanted.holds(home), "round {round}: {verb:?} left a mess");
-            home.finish(verb.command(home)).succeeded();
+            home.finish(verb.again(home)).succeeded();
             assert!(got.holds(home), "round {round}: {verb:?} is not true: {:?}", home.rows("job"));
         }
         wanted = got;
@@ -168,6 +169,7 @@ fn the_daemon_dies_over_every_verb() {
     for pid in &poked {
         let end = wait_for("an end to be written down", || exits(home, "mortal").remove(pid));
         assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        wait_for("its last line", || lines(home, "mortal")[pid].ended);
         lines(home, "mortal")[pid].is_whole(*pid);
     }
     for (pid, exit) in exits(home, "job") {
@@ -193,6 +195,7 @@ fn last_words_without_a_daemon_are_kept() {
         poke(pid);
         let end = wait_for("an end to be written down", || exits(&home, "mortal").remove(&pid));
         assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        wait_for("its last line", || lines(&home, "mortal")[&pid].ended);
         lines(&home, "mortal")[&pid].is_whole(pid);
     }
 }
