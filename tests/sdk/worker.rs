@@ -22,7 +22,7 @@ use rustix::{
 };
 
 /// Longest wait for anything a worker should do at once, on a machine that is busy otherwise.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A descriptor without `CLOEXEC` must not leak into a worker somebody else spawns meanwhile.
 static SPAWN: Mutex<()> = Mutex::new(());

@@ -4,6 +4,7 @@
 //! of [`Task`] and a line in [`main`].
 
 mod ci;
+mod mutants;
 mod shell;
 mod test;
 mod tidy;
@@ -20,6 +21,11 @@ enum Task {
     /// Everything a change must pass: fmt, clippy, doc, tidy, the tests, and what is installed of
     /// deny, machete and typos
     Ci,
+    /// Plants faults in the supervisor, one at a time: the simulator must catch each
+    Mutants {
+        /// Only mutants whose line says one of these words
+        words: Vec<String>,
+    },
     /// Fetches what the tests need, then runs all of them
     Test(test::Args),
     /// Checks the house: who may use whom, which rooms are quiet, and how files are kept
@@ -29,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     match Task::parse() {
         Task::Ci => ci::run(),
+        Task::Mutants { words } => mutants::run(&words),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
     }

@@ -214,6 +214,11 @@ fn every_bound_is_enforced_on_both_sides() {
 }
 
 #[test]
+fn a_crashed_worker_may_come_back_at_once() {
+    assert_eq!(spec(json!({ "backoff": { "initial": 0 } })).restart.initial, Duration::ZERO);
+}
+
+#[test]
 fn all_faults_come_at_once() {
     refused(
         json!({

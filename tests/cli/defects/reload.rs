@@ -139,7 +139,7 @@ fn a_bad_version_changes_nothing(bad: &str, instances: u16) {
     let script = home.write("server.py", &fs::read_to_string(app("server.py")).unwrap());
     let more = json!({
         "script": script,
-        "readyTimeout": 1500,
+        "readyTimeout": 4000,
         "maxRestarts": 0,
         "healthCheck": { "interval": 1000, "timeout": 500, "unhealthyThreshold": 1 },
     });
