@@ -6,7 +6,7 @@ use super::Core;
 use crate::{
     config::raw::RawApp,
     domain::{AppId, AppName, AppSpec, InstanceId, Moment, WorkerId},
-    supervisor::Ending,
+    supervisor::{Ending, State},
     world::{Action, Ended, Goal, Record, SavedApp, SavedInstance},
 };
 
@@ -154,5 +154,15 @@ impl Core {
     /// Makes the listening sockets an app's workers will inherit.
     pub(super) fn listen(&mut self, id: AppId, spec: &Arc<AppSpec>) {
         self.act(Action::Listen(id, Arc::clone(spec)));
+    }
+
+    /// Closes the listening sockets of an app none of whose workers runs or will: who connects is
+    /// refused then, instead of waiting for good.
+    pub(super) fn unlisten_if_over(&mut self, id: AppId) {
+        let Some(app) = self.supervisor.app(id) else { return };
+        let gave_up = || app.places().all(|it| it.state == State::Errored);
+        if app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up()) {
+            self.act(Action::Unlisten(id));
+        }
     }
 }

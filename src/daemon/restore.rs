@@ -101,6 +101,7 @@ impl Core {
             self.listen(app.id, &spec);
         }
         self.supervisor.adopt(now, app.id, spec, legacy);
+        self.unlisten_if_over(app.id);
     }
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {

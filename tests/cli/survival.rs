@@ -180,6 +180,32 @@ fn the_daemon_dies_over_every_verb() {
     }
 }
 
+/// One daemon after the other is killed before it has found its feet.
+#[test]
+fn daemons_die_as_soon_as_they_are_born() {
+    need!(Tool::Python);
+    let mut luck = Luck::new("daemons die as soon as they are born");
+    let witness = Witness::new();
+    let home = &witness.home;
+    home.start([scribe("job", "0.01", 2)]).succeeded();
+    for _ in 0..rounds(5) {
+        let reload = home.spawn(home.command(["reload", "job"]));
+        for _ in 0..4 {
+            luck.dawdle(Duration::from_millis(80));
+            for pid in home.pids("__daemon") {
+                kill(pid);
+            }
+        }
+        drop(reload);
+        only_these(home, "job", &home.online("job", 2));
+        witness.is_untouched();
+    }
+    witness.has_every_line();
+    for (pid, written) in lines(home, "job") {
+        written.is_unbroken(pid);
+    }
+}
+
 /// A worker ends while no daemon is there to see it: its last words and its exit status are kept.
 #[test]
 fn last_words_without_a_daemon_are_kept() {
