@@ -6,7 +6,7 @@ use super::Core;
 use crate::{
     config::raw::RawApp,
     domain::{AppId, AppName, AppSpec, InstanceId, Moment, WorkerId},
-    supervisor::Ending,
+    supervisor::{Ending, State},
     world::{Action, Ended, Goal, Record, SavedApp, SavedInstance},
 };
 
@@ -147,24 +147,21 @@ impl Core {
     pub(super) fn app_gone(&mut self, id: AppId) {
         self.apps.remove(id);
         self.tallies.forget(id);
+        self.act(Action::Unlisten(id));
         self.act(Action::Persist(Record::AppGone(id)));
     }
 
     /// Makes the listening sockets an app's workers will inherit.
     pub(super) fn listen(&mut self, id: AppId, spec: &Arc<AppSpec>) {
-        self.listening.insert(id);
         self.act(Action::Listen(id, Arc::clone(spec)));
     }
 
-    /// Closes the sockets of apps that rest: nobody would accept what waits there.
-    pub(super) fn close_sockets(&mut self) {
-        let rests = |id: &AppId| {
-            let app = self.supervisor.app(*id);
-            app.is_none_or(|it| it.goal() != Goal::Run && it.workers().next().is_none())
-        };
-        let closing: Vec<AppId> = self.listening.iter().copied().filter(rests).collect();
-        for id in closing {
-            self.listening.remove(&id);
+    /// Closes the listening sockets of an app none of whose workers runs or will: who connects is
+    /// refused then, instead of waiting for good.
+    pub(super) fn unlisten_if_over(&mut self, id: AppId) {
+        let Some(app) = self.supervisor.app(id) else { return };
+        let gave_up = || app.places().all(|it| it.state == State::Errored);
+        if app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up()) {
             self.act(Action::Unlisten(id));
         }
     }

@@ -44,8 +44,6 @@ pub struct Core {
     pub(super) voices: Voices,
     pub(super) questions: Questions,
     pub(super) tallies: Tallies,
-    /// Apps whose listening sockets are open.
-    pub(super) listening: BTreeSet<AppId>,
     /// Reloads under way, and since when.
     pub(super) reloads: BTreeMap<Ticket, (AppId, Moment)>,
     /// What an operator should know, by subject; shown until it is no longer true.
@@ -83,7 +81,6 @@ impl Core {
             voices: Voices::default(),
             questions: Questions::default(),
             tallies: Tallies::default(),
-            listening: BTreeSet::new(),
             reloads: BTreeMap::new(),
             warnings: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -255,10 +252,12 @@ impl Core {
                 Notice::Ended(ending) => self.ended(&ending),
                 Notice::AppChanged(app) => self.write_app(app),
                 Notice::AppGone(app) => self.app_gone(app),
-                Notice::InstanceChanged(instance) => self.write_instance(instance),
+                Notice::InstanceChanged(instance) => {
+                    self.write_instance(instance);
+                    self.unlisten_if_over(instance.app);
+                }
             }
         }
-        self.close_sockets();
         if self.leaving == Leaving::Asked && self.workers().next().is_none() {
             self.leaving = Leaving::Ready;
         }

@@ -99,10 +99,9 @@ impl Core {
         };
         if legacy.goal == Goal::Run {
             self.listen(app.id, &spec);
-        } else {
-            self.listening.insert(app.id); // closed with its last worker
         }
         self.supervisor.adopt(now, app.id, spec, legacy);
+        self.unlisten_if_over(app.id);
     }
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {

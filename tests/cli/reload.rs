@@ -5,7 +5,8 @@
 use serde_json::json;
 
 use crate::test::{
-    Clients, Home, Load, Row, Tally, Tool, declared, free_port, inherited, need, rounds, say,
+    Clients, Home, Load, Row, Tally, Tool, declared, free_port, get, inherited, kill, need, rounds,
+    say, wait_for,
 };
 
 /// Clients at once, each question over a connection of its own.
@@ -73,6 +74,29 @@ fn node_alone() {
     let port = free_port();
     let more = json!({ "interpreter": node });
     loses_nothing("1 node", inherited("server.mjs", port, 1, more), port, 1);
+}
+
+/// Nobody may wait at a port nobody serves: once an app is stopped, connections are refused.
+#[test]
+fn a_stopped_app_refuses() {
+    need!(Tool::Python);
+    let (home, port) = (Home::new(), free_port());
+    home.start([inherited("server.py", port, 2, json!({}))]).succeeded();
+    home.online("web", 2);
+    for round in 0..2 {
+        home.ok(["stop", "web"]);
+        let error = get(port, "/").expect_err("nobody is there");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "round {round}");
+        if round == 1 {
+            let before = home.daemon();
+            kill(before);
+            wait_for("another daemon", || (home.daemon() != before).then_some(()));
+            let error = get(port, "/").expect_err("still nobody is there");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        home.ok(["start", "web"]);
+        assert_eq!(get(port, "/").unwrap().status, 200);
+    }
 }
 
 /// A worker that owns its socket takes along what waits there when it closes it: with this

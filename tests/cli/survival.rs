@@ -2,6 +2,7 @@
 //!
 //! `BUNPILOT_ROUNDS=200 cargo test --test cli survival:: -- --nocapture` for the long version.
 
+mod both;
 mod ledger;
 mod verbs;
 
@@ -123,7 +124,7 @@ fn the_daemon_dies_over_every_verb() {
     let mut luck = Luck::new("the daemon dies over every verb");
     let witness = Witness::new();
     let home = &witness.home;
-    home.start([scribe("mortal", "1", 1)]).succeeded();
+    home.start([scribe("mortal", "0.02", 1)]).succeeded();
     let mut wanted = Wanted::None;
     let (mut times, mut unfulfilled, mut poked) = (Vec::new(), 0, BTreeSet::new());
     for round in 0..rounds(15) {
@@ -152,7 +153,7 @@ fn the_daemon_dies_over_every_verb() {
             // it came too late to be heard, or was taken back; asked again it is carried out
             unfulfilled += 1;
             assert!(wanted.holds(home), "round {round}: {verb:?} left a mess");
-            home.finish(verb.command(home)).succeeded();
+            home.finish(verb.again(home)).succeeded();
             assert!(got.holds(home), "round {round}: {verb:?} is not true: {:?}", home.rows("job"));
         }
         wanted = got;
@@ -168,12 +169,60 @@ fn the_daemon_dies_over_every_verb() {
     for pid in &poked {
         let end = wait_for("an end to be written down", || exits(home, "mortal").remove(pid));
         assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        wait_for("its last line", || lines(home, "mortal")[pid].ended);
+        lines(home, "mortal")[pid].is_whole(*pid);
     }
     for (pid, exit) in exits(home, "job") {
         assert!(
             exit != Some(0) || lines(home, "job")[&pid].ended.is_some(),
             "last line of {pid} lost"
         );
+    }
+}
+
+/// One daemon after the other is killed before it has found its feet.
+#[test]
+fn daemons_die_as_soon_as_they_are_born() {
+    need!(Tool::Python);
+    let mut luck = Luck::new("daemons die as soon as they are born");
+    let witness = Witness::new();
+    let home = &witness.home;
+    home.start([scribe("job", "0.01", 2)]).succeeded();
+    for _ in 0..rounds(5) {
+        let reload = home.spawn(home.command(["reload", "job"]));
+        for _ in 0..4 {
+            luck.dawdle(Duration::from_millis(80));
+            for pid in home.pids("__daemon") {
+                kill(pid);
+            }
+        }
+        drop(reload);
+        only_these(home, "job", &home.online("job", 2));
+        witness.is_untouched();
+    }
+    witness.has_every_line();
+    for (pid, written) in lines(home, "job") {
+        written.is_unbroken(pid);
+    }
+}
+
+/// A worker ends while no daemon is there to see it: its last words and its exit status are kept.
+#[test]
+fn last_words_without_a_daemon_are_kept() {
+    need!(Tool::Python);
+    let home = Home::new();
+    home.start([scribe("mortal", "0.001", 1)]).succeeded();
+    for _ in 0..rounds(5) {
+        let pid = wait_for("a mortal that handles its signals", || {
+            let pid = home.online("mortal", 1)[0].pid;
+            lines(&home, "mortal").contains_key(&pid).then_some(pid)
+        });
+        kill(home.daemon());
+        poke(pid);
+        let end = wait_for("an end to be written down", || exits(&home, "mortal").remove(&pid));
+        assert_eq!(end, Some(POKED), "the exit status of {pid} is lost");
+        wait_for("its last line", || lines(&home, "mortal")[&pid].ended);
+        lines(&home, "mortal")[&pid].is_whole(pid);
     }
 }
 

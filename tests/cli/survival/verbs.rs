@@ -57,6 +57,22 @@ impl Verb {
             Self::List => home.command(["list"]),
         }
     }
+
+    /// The command for an order that was begun, and broken off.
+    pub(super) fn again(self, home: &Home) -> Command {
+        let known =
+            home.control().ask("status", &serde_json::json!({ "name": "job" }))["ok"] == true;
+        match self {
+            Self::Start if known => home.command(["restart", "job"]),
+            Self::Start
+            | Self::Stop
+            | Self::Restart
+            | Self::Reload
+            | Self::Scale(_)
+            | Self::Delete
+            | Self::List => self.command(home),
+        }
+    }
 }
 
 impl Wanted {
