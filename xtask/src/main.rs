@@ -3,6 +3,7 @@
 //! Each task is a module with a `run` that returns the exit code; a new one is a module, a variant
 //! of [`Task`] and a line in [`main`].
 
+mod bench;
 mod ci;
 mod mutants;
 mod shell;
@@ -18,6 +19,9 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version = None)]
 enum Task {
+    /// Measures bunpilot beside others, in one run
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Everything a change must pass: fmt, clippy, doc, tidy, the tests, and what is installed of
     /// deny, machete and typos
     Ci,
@@ -34,6 +38,7 @@ enum Task {
 
 fn main() -> ExitCode {
     match Task::parse() {
+        Task::Bench(bench) => bench::run(&bench),
         Task::Ci => ci::run(),
         Task::Mutants { words } => mutants::run(&words),
         Task::Test(args) => test::run(&args),
