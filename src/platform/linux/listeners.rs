@@ -99,7 +99,9 @@ impl Listeners {
     /// Closes an app's sockets; yields the keys the guard is to let go.
     pub(super) fn close(&mut self, app: AppId) -> Vec<String> {
         self.failed.remove(&app);
-        let count = self.apps.remove(&app).map_or(0, |it| it.group.fds().len());
+        let Some(Shared { group, .. }) = self.apps.remove(&app) else { return Vec::new() };
+        let count = group.fds().len();
+        group.close();
         (0..count).map(|index| key(app, index)).collect()
     }
 
