@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::{
@@ -27,7 +27,7 @@ use super::{
     hatchery::Arrival,
     inbox::Inbox,
     keepsakes::Keepsakes,
-    listeners::{self, Listeners},
+    listeners::Listeners,
     lock::{LockError, PidFile},
     logs::{Pump, PumpNotice},
     meters::Meters,
@@ -179,7 +179,8 @@ fn assemble(
     let mut sockets = Listeners::default();
     let mut keepsakes = Keepsakes::default();
     let known = saved.apps.iter().map(|it| it.id).collect();
-    let needless = adopt_sockets(&known, &mut sockets, &mut keepsakes, &mut inventory.held);
+    let needless =
+        sockets.adopt_all(&known, &mut inventory.held, |it, fd| keepsakes.socket(it, fd));
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
@@ -293,41 +294,6 @@ fn survivor(arrival: &Arrival) -> Survivor {
         exit: life.exit,
         gone: life.gone,
     }
-}
-
-/// Takes back the sockets of `apps`; yields the keys of those nobody needs any more.
-fn adopt_sockets(
-    apps: &BTreeSet<AppId>,
-    sockets: &mut Listeners,
-    keepsakes: &mut Keepsakes,
-    held: &mut BTreeMap<String, OwnedFd>,
-) -> Vec<String> {
-    let mut groups: BTreeMap<AppId, BTreeMap<usize, (String, OwnedFd)>> = BTreeMap::new();
-    for (key, fd) in std::mem::take(held) {
-        match listeners::parse_key(&key) {
-            Some((app, index)) => {
-                groups.entry(app).or_default().insert(index, (key, fd));
-            }
-            None => {
-                held.insert(key, fd);
-            }
-        }
-    }
-    let mut needless = Vec::new();
-    for (app, group) in groups {
-        let (keys, fds): (Vec<_>, Vec<_>) = group.into_values().unzip();
-        if !apps.contains(&app) {
-            needless.extend(keys);
-            continue;
-        }
-        for (key, fd) in keys.iter().zip(&fds) {
-            keepsakes.socket(key, fd);
-        }
-        if let Err(why) = sockets.adopt(app, fds) {
-            tracing::warn!(app = app.0, why, "the app's sockets do not fit");
-        }
-    }
-    needless
 }
 
 fn control_socket(config: &Config, inventory: &mut Inventory) -> Result<UnixListener, DaemonError> {
