@@ -8,7 +8,6 @@ mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
@@ -89,20 +88,6 @@ pub fn daemon(raw: Option<&RawDaemon>, base: &Base) -> DaemonFiles {
         socket: file(|raw| &raw.socket_file),
         log: file(|raw| &raw.log_file),
     }
-}
-
-/// The same app with another number of workers.
-///
-/// Several workers need to share a port that one had to itself, so going from one to more turns
-/// clustering on, as it would have been had the user begun with more.
-#[must_use]
-pub fn rescale(spec: &AppSpec, instances: NonZeroU16) -> AppSpec {
-    let mut scaled = spec.clone();
-    if spec.instances.get() == 1 && instances.get() > 1 && spec.port.is_some() {
-        scaled.cluster.enabled = true;
-    }
-    scaled.instances = instances;
-    scaled
 }
 
 impl Fault {

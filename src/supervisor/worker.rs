@@ -204,6 +204,7 @@ impl Worker {
             | Event::ClientClosed(_)
             | Event::Asked(..)
             | Event::StoreFailed(_)
+            | Event::StoreRecovered
             | Event::Signalled(_) => (),
         }
         None
