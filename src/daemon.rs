@@ -11,6 +11,7 @@ mod jobs;
 mod report;
 mod restore;
 mod scrape;
+mod strangers;
 mod voices;
 
 pub use self::{

@@ -133,6 +133,8 @@ pub enum Event {
     Asked(ClientId, Question),
     /// The database cannot be written, and here is why. Said once per outage.
     StoreFailed(String),
+    /// The database is written again.
+    StoreRecovered,
     /// Somebody sent the daemon this signal: SIGTERM and SIGINT end it, SIGHUP reloads all.
     Signalled(Signal),
 }

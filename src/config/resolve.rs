@@ -8,7 +8,6 @@ mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
@@ -89,12 +88,6 @@ pub fn daemon(raw: Option<&RawDaemon>, base: &Base) -> DaemonFiles {
         socket: file(|raw| &raw.socket_file),
         log: file(|raw| &raw.log_file),
     }
-}
-
-/// The same app with another number of workers.
-#[must_use]
-pub fn rescale(spec: &AppSpec, instances: NonZeroU16) -> AppSpec {
-    AppSpec { instances, ..spec.clone() }
 }
 
 impl Fault {

@@ -1,5 +1,9 @@
 //! Requests and replies, and how they look on the line.
 
+mod reply;
+
+pub use reply::{Code, Reply};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -148,15 +152,14 @@ impl Malformed {
     }
 }
 
-/// A request as it stands on the line.
-#[derive(Debug, Serialize, Deserialize)]
+/// A request as it stands on the line. Loosely typed: whatever else is wrong with it, it is
+/// answered under its id.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Line {
-    #[serde(default)]
-    id: Option<Value>,
-    #[serde(default)]
-    cmd: Option<String>,
-    #[serde(default)]
-    args: Option<Map<String, Value>>,
+    id: Value,
+    cmd: Value,
+    args: Value,
 }
 
 impl Request {
@@ -170,16 +173,23 @@ impl Request {
         let line: Line = serde_json::from_slice(line)
             .map_err(|error| Malformed::new("unknown", format!("Invalid request: {error}")))?;
         let id = match line.id {
-            Some(Value::String(id)) => id,
-            Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string(),
-            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {
+            Value::String(id) => id,
+            other @ (Value::Number(_) | Value::Bool(_)) => other.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
                 return Err(Malformed::new("unknown", "Invalid request: missing id or cmd"));
             }
         };
-        let Some(cmd) = line.cmd else {
+        let Value::String(cmd) = line.cmd else {
             return Err(Malformed::new(&id, "Invalid request: missing id or cmd"));
         };
-        let args = Args { id: &id, args: line.args.unwrap_or_default() };
+        let args = match line.args {
+            Value::Object(args) => args,
+            Value::Null => Map::new(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return Err(Malformed::new(&id, "Invalid request: `args` must be an object"));
+            }
+        };
+        let args = Args { id: &id, args };
         let command = args.command(&cmd)?;
         let progress = if args.flag("progress") { Progress::Told } else { Progress::Silent };
         Ok(Self { id, command, progress })
@@ -193,9 +203,9 @@ impl Request {
             args.insert("progress".into(), Value::Bool(true));
         }
         let line = Line {
-            id: Some(Value::String(self.id.clone())),
-            cmd: Some(cmd.to_owned()),
-            args: Some(args),
+            id: Value::String(self.id.clone()),
+            cmd: Value::String(cmd.to_owned()),
+            args: Value::Object(args),
         };
         json_line(&line)
     }
@@ -337,93 +347,6 @@ impl Args<'_> {
     }
 }
 
-/// One line from the daemon.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// The command is done.
-    Done(Value),
-    /// The command was refused or failed.
-    Failed(Code, String),
-    /// The command goes on.
-    Chunk(Value),
-}
-
-/// What kind of failure, so that a client need not read prose. The CLI's exit status follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Code {
-    /// It was tried and did not work.
-    Failed,
-    /// The request itself makes no sense.
-    Usage,
-    /// The app is known but does not run.
-    NotRunning,
-    /// There is no such app, or no such instance.
-    NoSuchApp,
-    /// The app runs already.
-    AlreadyRunning,
-    /// Another command for this app is under way.
-    Busy,
-    /// The configuration is wrong.
-    Config,
-}
-
-/// A reply as it stands on the line.
-#[derive(Debug, Serialize, Deserialize)]
-struct ReplyLine {
-    id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ok: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stream: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    code: Option<Code>,
-}
-
-impl Reply {
-    /// Writes the reply as one line, newline included.
-    #[must_use]
-    pub fn line(self, id: &str) -> Vec<u8> {
-        let mut line = ReplyLine {
-            id: id.to_owned(),
-            ok: None,
-            stream: None,
-            data: None,
-            error: None,
-            code: None,
-        };
-        match self {
-            Self::Done(data) => (line.ok, line.data) = (Some(true), Some(data)),
-            Self::Failed(code, error) => {
-                (line.ok, line.error, line.code) = (Some(false), Some(error), Some(code));
-            }
-            Self::Chunk(data) => (line.stream, line.data) = (Some(true), Some(data)),
-        }
-        json_line(&line)
-    }
-
-    /// Reads one line: the id it answers and what it says; `None` if it is no reply.
-    #[must_use]
-    pub fn parse(line: &[u8]) -> Option<(String, Self)> {
-        let line: ReplyLine = serde_json::from_slice(line).ok()?;
-        let data = line.data.unwrap_or(Value::Null);
-        let reply = match (line.stream, line.ok) {
-            (Some(true), _) => Self::Chunk(data),
-            (_, Some(true)) => Self::Done(data),
-            (_, Some(false)) => {
-                let error = line.error.unwrap_or_else(|| "failed without a reason".to_owned());
-                Self::Failed(line.code.unwrap_or(Code::Failed), error)
-            }
-            (Some(false) | None, None) => return None,
-        };
-        Some((line.id, reply))
-    }
-}
-
 fn json_line(value: &impl Serialize) -> Vec<u8> {
     // These types hold only strings, numbers and JSON values: writing them cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
@@ -478,6 +401,12 @@ mod tests {
     fn refusals_speak_the_originals_words() {
         refused(r#"{"cmd":"list"}"#, "unknown", "Invalid request: missing id or cmd");
         refused(r#"{"id":"7"}"#, "7", "Invalid request: missing id or cmd");
+        refused(r#"{"id":"7","cmd":1}"#, "7", "Invalid request: missing id or cmd");
+        refused(
+            r#"{"id":"7","cmd":"list","args":[]}"#,
+            "7",
+            "Invalid request: `args` must be an object",
+        );
         refused(r#"{"id":"7","cmd":"nope"}"#, "7", "Unknown command: nope");
         refused(r#"{"id":"7","cmd":"stop"}"#, "7", "Missing required argument: name");
         refused(
@@ -490,17 +419,5 @@ mod tests {
             "7",
             "Argument `instances` must be a whole number in range",
         );
-    }
-
-    #[test]
-    fn replies_read_and_write() {
-        for reply in [
-            Reply::Done(json!({"pong":true})),
-            Reply::Failed(Code::NoSuchApp, "App not found: x".into()),
-            Reply::Chunk(json!({"step":"online"})),
-        ] {
-            let line = reply.clone().line("9");
-            assert_eq!(Reply::parse(line.trim_ascii()), Some(("9".to_owned(), reply)));
-        }
     }
 }

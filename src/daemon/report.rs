@@ -122,6 +122,11 @@ impl Core {
         self.supervisor.app(instance.app)?.place(instance.index)
     }
 
+    /// Every worker whose process is there.
+    pub(super) fn alive(&self) -> impl Iterator<Item = WorkerView> {
+        self.workers().filter(|it| it.pid.is_some() && it.exit.is_none())
+    }
+
     /// Every worker of which something is left.
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerView> {
         self.supervisor.apps().flat_map(AppView::workers)

@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::{Core, apps::Entry};
 use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
-    domain::{AppSpec, Moment, Signal, Strategy, WorkerId},
+    domain::{AppSpec, Moment, WorkerId},
     supervisor::{Legacy, SavedPlace},
-    world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},
+    world::{Goal, Saved, SavedApp, SavedInstance, Survivor},
 };
 
 /// Whether the guard outlived the daemon before us.
@@ -39,7 +39,7 @@ pub enum Fate {
 pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
     let app = saved.apps.iter().find(|it| it.id == worker.instance.app);
     match app.and_then(|it| read(&it.config)) {
-        Some(spec) if spec.cluster.strategy != Strategy::Inherit => Fate::Kept,
+        Some(spec) if !spec.inherits() => Fate::Kept,
         Some(_) | None => Fate::Ended,
     }
 }
@@ -58,8 +58,7 @@ impl Core {
             self.restore_app(now, life, &app, &saved.instances, own);
         }
         for stranger in &survivors {
-            tracing::warn!(worker = %stranger.worker, pid = %stranger.pid, "a worker of no app");
-            self.disown(stranger);
+            self.disown(now, stranger);
         }
         self.collect(now);
     }
@@ -74,20 +73,20 @@ impl Core {
     ) {
         let Some(spec) = read(&app.config) else {
             let why = format!("the configuration of app `{}` cannot be read back", app.name);
-            self.warn("configuration", why);
+            self.warn(&format!("configuration of {}", app.name), why);
             for survivor in &survivors {
-                self.disown(survivor);
+                self.disown(now, survivor);
             }
             return;
         };
-        let asleep = life == Life::First && app.goal == Goal::Run;
+        let asleep = app.goal == Goal::Run && (app.asleep || life == Life::First);
         self.apps.restore(
             app.id,
             Entry {
                 name: app.name.clone(),
                 config_path: app.config_path.clone(),
                 created_unix_millis: app.created_unix_millis,
-                slept: asleep,
+                asleep,
             },
         );
         let places = instances.iter().filter(|it| it.worker.instance.app == app.id);
@@ -97,11 +96,12 @@ impl Core {
             places: places.map(|it| self.saved_place(it)).map(|it| rested(it, asleep)).collect(),
             survivors,
         };
-        if legacy.goal == Goal::Run {
-            self.listen(app.id, &spec);
-        }
         self.supervisor.adopt(now, app.id, spec, legacy);
-        self.unlisten_if_over(app.id);
+        if asleep != app.asleep {
+            self.write_app(app.id);
+        }
+        self.open_sockets(app.id);
+        self.close_sockets(app.id);
     }
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {
@@ -115,16 +115,6 @@ impl Core {
             crashes_in_a_row: saved.crashes_in_a_row,
             crashes: saved.crashes_unix_millis.iter().map(moment).collect(),
             gave_up: (saved.state == "errored").then(|| "it crashed too often".to_owned()),
-        }
-    }
-
-    /// Ends a worker whose app nobody remembers.
-    fn disown(&mut self, survivor: &Survivor) {
-        if survivor.gone {
-            self.act(Action::Forget(survivor.worker));
-        } else {
-            self.act(Action::Signal(survivor.worker, Signal::KILL, Reach::Tree));
-            self.strangers.insert(survivor.worker);
         }
     }
 }

@@ -203,6 +203,7 @@ impl Worker {
             | Event::ClientClosed(_)
             | Event::Asked(..)
             | Event::StoreFailed(_)
+            | Event::StoreRecovered
             | Event::Signalled(_) => (),
         }
         None

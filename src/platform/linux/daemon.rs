@@ -400,6 +400,7 @@ async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>
             }
             Told::Store(StoreNotice::Recovered { dropped, notes }) => {
                 tracing::info!(dropped, ?notes, "the database is written again");
+                shared.inbox.push(Event::StoreRecovered);
             }
         }
     }

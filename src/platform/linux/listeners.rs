@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::selector::{Group, ListenError};
-use crate::domain::{AppId, AppSpec, InstanceId, Lane, Strategy, WorkerId};
+use crate::domain::{AppId, AppSpec, InstanceId, Lane, WorkerId};
 
 /// Every app's sockets.
 #[derive(Default)]
@@ -27,11 +27,6 @@ struct Shared {
     /// Workers that exist, ready or not.
     present: BTreeMap<WorkerId, usize>,
     selected: Vec<usize>,
-}
-
-/// Whether an app's workers inherit its sockets.
-pub(super) fn inherits(spec: &AppSpec) -> bool {
-    spec.cluster.strategy == Strategy::Inherit && spec.cluster.enabled && spec.port.is_some()
 }
 
 /// The number of a place's socket within its app's group.
@@ -65,7 +60,7 @@ impl Listeners {
         app: AppId,
         spec: &AppSpec,
     ) -> Result<Vec<(String, OwnedFd)>, String> {
-        let Some(port) = spec.port.filter(|_| inherits(spec)) else { return Ok(Vec::new()) };
+        let Some(port) = spec.port.filter(|_| spec.inherits()) else { return Ok(Vec::new()) };
         let wanted = usize::from(spec.instances.get()) * 2;
         let same_port = |it: &&Shared| it.group.port() == port.get();
         let before = self.apps.get(&app).filter(same_port).map_or(0, |it| it.group.fds().len());
@@ -147,7 +142,7 @@ impl Listeners {
         lane: Lane,
         spec: &AppSpec,
     ) -> Result<Option<String>, String> {
-        if !inherits(spec) {
+        if !spec.inherits() {
             return Ok(None);
         }
         let app = worker.instance.app;
@@ -170,7 +165,7 @@ impl Listeners {
         lane: Lane,
         spec: &AppSpec,
     ) -> Result<(), String> {
-        if inherits(spec) {
+        if spec.inherits() {
             self.sockets_of(worker.instance.app)?
                 .present
                 .insert(worker, socket(worker.instance, lane));
