@@ -51,8 +51,9 @@ pub enum Action {
     Hangup(ClientId),
     /// Answer an HTTP request.
     Answer(ClientId, Answer),
-    /// Write to the database. An [`Record::App`] is on disk before any later [`Action::Spawn`]
-    /// takes effect.
+    /// Write to the database. A [`Record::App`] or [`Record::AppGone`] is on disk before any later
+    /// action is felt by a worker, told to a client or noted for the next daemon; a
+    /// [`Record::Ended`] before any later [`Action::Forget`].
     Persist(Record),
     /// Open (or keep) the listening sockets this app's instances inherit. Answered by
     /// [`Event::ListenFailed`] if that fails, by nothing if it works; it takes effect before any

@@ -3,6 +3,7 @@
 //! [`daemon`] builds it all and turns the loop; [`world`] is the door the loop uses; everything
 //! else here serves it.
 
+mod barrier;
 mod clients;
 mod clock;
 pub mod daemon;

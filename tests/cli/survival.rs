@@ -208,6 +208,34 @@ fn daemons_die_as_soon_as_they_are_born() {
     }
 }
 
+/// A stop that was seen to begin when the daemon died comes true; one that nobody has seen yet
+/// may be forgotten, but then nobody was stopped.
+#[test]
+fn a_stop_is_all_or_nothing() {
+    let home = Home::new();
+    let script = home.write("slow.sh", "trap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n");
+    home.start([declared("slow", "ticker.sh", json!({ "script": script }))]).succeeded();
+    let mut stopped = 0;
+    for _ in 0..rounds(10) {
+        let before = home.online("slow", 1);
+        let mut control = home.control();
+        control.write(b"{\"id\":\"1\",\"cmd\":\"stop\",\"args\":{\"name\":\"slow\"}}\n");
+        while home.rows("slow") == before {}
+        kill(home.daemon());
+        drop(control);
+        let rows = wait_for("an app at rest", || home.at_rest("slow"));
+        match rows[0].state.as_str() {
+            "stopped" => {
+                stopped += 1;
+                home.ok(["start", "slow"]);
+            }
+            _ => assert_eq!(rows, before, "stopped, and started again"),
+        }
+        no_doubles(&home, "slow");
+    }
+    say(&format!("  {stopped} stops came true"));
+}
+
 /// A worker ends while no daemon is there to see it: its last words and its exit status are kept.
 #[test]
 fn last_words_without_a_daemon_are_kept() {

@@ -21,6 +21,7 @@ use std::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
+    barrier::Barrier,
     clients::Clients,
     clock,
     guardian::{Guardian, hear},
@@ -35,7 +36,7 @@ use super::{
     scrapes::Scrapes,
     succession::{self, Heritage},
     workers::Workers,
-    world::{Barrier, LinuxWorld, Shared},
+    world::{LinuxWorld, Shared},
 };
 use crate::{
     api,
@@ -146,7 +147,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn
     {
     }
-    farewell(config, &world);
+    farewell(config, &mut world);
     Ok(())
 }
 
@@ -448,17 +449,18 @@ fn listen_to_signals(shared: &Rc<Shared>) {
 }
 
 /// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
-fn farewell(config: &Config, world: &LinuxWorld) {
-    let shared = &world.shared;
-    world.runtime.block_on(async {
-        // The last replies go out, the last output is written.
-        for _ in 0..FAREWELL_LOOKS_MAX {
-            tokio::time::sleep(FAREWELL_LOOK).await;
-            if shared.closing.borrow().is_empty() {
-                break;
-            }
+fn farewell(config: &Config, world: &mut LinuxWorld) {
+    // The last replies go out, the last output is written.
+    for _ in 0..FAREWELL_LOOKS_MAX {
+        world.release();
+        world.runtime.block_on(async { tokio::time::sleep(FAREWELL_LOOK).await });
+        let (closing, barrier) = (world.shared.closing.borrow(), world.shared.barrier.borrow());
+        if closing.is_empty() && barrier.is_empty() {
+            break;
         }
-    });
+    }
+    world.give_in();
+    let shared = &world.shared;
     if let Some(pump) = shared.pump.borrow_mut().take() {
         pump.shutdown();
     }
