@@ -1,6 +1,7 @@
 //! Every default and every bound of the configuration, in one table.
 //!
-//! `resolve` enforces it, `schema` publishes it. The numbers are the original's.
+//! `resolve` enforces it, `schema` publishes it. The numbers are the original's, but for one bound
+//! that is ours: [`BACKOFF_INITIAL`] may be 0.
 
 use std::{fmt, time::Duration};
 
@@ -66,9 +67,9 @@ pub const MIN_UPTIME: Setting = setting(&["minUptime"], Millis, 30_000, 0, 10 * 
 pub const KILL_TIMEOUT: Setting = setting(&["killTimeout"], Millis, 5_000, 1_000, 2 * MINUTE);
 /// Longest wait for a worker to be ready.
 pub const READY_TIMEOUT: Setting = setting(&["readyTimeout"], Millis, 30_000, 1_000, 5 * MINUTE);
-/// First delay after a crash.
-pub const BACKOFF_INITIAL: Setting =
-    setting(&["backoff", "initial"], Millis, 1_000, 100, 5 * MINUTE);
+/// First delay after a crash. 0, which the original refused, brings a worker back at once; only
+/// [`MAX_RESTARTS`] ends such a row.
+pub const BACKOFF_INITIAL: Setting = setting(&["backoff", "initial"], Millis, 1_000, 0, 5 * MINUTE);
 /// Growth of the delay per crash in a row.
 pub const BACKOFF_MULTIPLIER: Setting =
     setting(&["backoff", "multiplier"], Percent, 200, 100, 1_000);

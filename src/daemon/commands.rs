@@ -20,6 +20,10 @@ use crate::{
     world::{Action, Goal, Reach},
 };
 
+/// What to do if the failed reload of an app on a port has the likeliest of reasons.
+const SHARE_HINT: &str = " (if the new worker says the address is in use: let it listen with \
+                          reusePort, set `clustering.strategy` to `inherit`, or `restart`)";
+
 /// A command turned away: what kind, and in words.
 type Refused = (Code, String);
 
@@ -310,10 +314,7 @@ impl Core {
                 self.wake(id);
                 self.open_sockets(id);
             }
-            Request::Stop(_) | Request::Delete(_) => {
-                self.wake(id);
-                self.close_sockets(id);
-            }
+            Request::Stop(_) | Request::Delete(_) => self.wake(id),
             Request::Reload(_) => {
                 self.reloads.insert(ticket, (id, now));
                 self.open_sockets(id);
@@ -330,7 +331,9 @@ impl Core {
     }
 
     pub(super) fn finished(&mut self, now: Moment, ticket: Ticket, outcome: Outcome) {
-        if let Some((app, began)) = self.reloads.remove(&ticket) {
+        let reloaded = self.reloads.remove(&ticket);
+        let shares = reloaded.is_none_or(|(app, _)| self.hands_over(app));
+        if let Some((app, began)) = reloaded {
             let went = if outcome == Outcome::Done { Went::Well } else { Went::Wrong };
             self.tallies.reloaded(app, now.since(began), went);
         }
@@ -338,7 +341,8 @@ impl Core {
             Outcome::Done => self.jobs.close(ticket),
             Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),
             Outcome::RolledBack(why) => {
-                let why = format!("{why}; rolled back, the old workers go on");
+                let hint = if shares { "" } else { SHARE_HINT };
+                let why = format!("{why}; rolled back, the old workers go on{hint}");
                 self.jobs.fail(ticket, Code::Failed, why)
             }
             Outcome::Superseded => {
@@ -347,6 +351,12 @@ impl Core {
             }
         };
         self.answered(answer);
+    }
+
+    /// Whether a new worker can surely listen while the old one does.
+    fn hands_over(&self, app: AppId) -> bool {
+        let app = self.supervisor.app(app);
+        app.is_none_or(|it| it.spec().port.is_none() || it.spec().inherits())
     }
 
     pub(super) fn progressed(&mut self, ticket: Ticket, worker: WorkerId, step: Step) {

@@ -285,7 +285,10 @@ impl Core {
                 Notice::Ended(ending) => self.ended(&ending),
                 Notice::AppChanged(app) => self.write_app(app),
                 Notice::AppGone(app) => self.app_gone(app),
-                Notice::InstanceChanged(instance) => self.write_instance(instance),
+                Notice::InstanceChanged(instance) => {
+                    self.write_instance(instance);
+                    self.unlisten_if_over(instance.app);
+                }
             }
         }
         if self.leaving == Leaving::Asked && self.is_empty() {

@@ -101,7 +101,7 @@ impl Core {
             self.write_app(app.id);
         }
         self.open_sockets(app.id);
-        self.close_sockets(app.id);
+        self.unlisten_if_over(app.id);
     }
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {

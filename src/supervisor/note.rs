@@ -27,12 +27,22 @@ pub(super) struct Note {
     pub(super) ready_at: Option<Moment>,
     /// Why it is to end.
     pub(super) cause: Option<Cause>,
-    /// Whether it said it is ready, or was seen listening.
-    pub(super) called: bool,
+    pub(super) welcome: Welcome,
     pub(super) says_stopping: bool,
     pub(super) speech: Speech,
     /// The longest silence between heartbeats, if they are monitored.
     pub(super) pulse: Option<Duration>,
+}
+
+/// How far a worker came on its way into rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Welcome {
+    /// It has not been heard of.
+    Unknown,
+    /// It said it is ready, or was seen listening.
+    Called,
+    /// New connections were let in; it may still have some.
+    Admitted,
 }
 
 impl Note {
@@ -45,7 +55,7 @@ impl Note {
         stale: false,
         ready_at: None,
         cause: None,
-        called: false,
+        welcome: Welcome::Unknown,
         says_stopping: false,
         speech: Speech::Silent,
         pulse: None,
@@ -68,7 +78,8 @@ impl Note {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "stale" => self.stale = true,
-            "called" => self.called = true,
+            "called" => self.welcome = Welcome::Called,
+            "admitted" => self.welcome = Welcome::Admitted,
             "leaving" => self.says_stopping = true,
             "since" => self.since = moment(value).unwrap_or(self.since),
             "ready" => self.ready_at = moment(value),
@@ -95,9 +106,12 @@ impl fmt::Display for Note {
         if let Some(cause) = self.cause {
             write!(f, " why={}", cause.word())?;
         }
-        for (word, holds) in
-            [("stale", self.stale), ("called", self.called), ("leaving", self.says_stopping)]
-        {
+        for (word, holds) in [
+            ("stale", self.stale),
+            ("called", self.welcome == Welcome::Called),
+            ("admitted", self.welcome == Welcome::Admitted),
+            ("leaving", self.says_stopping),
+        ] {
             if holds {
                 write!(f, " {word}")?;
             }
@@ -153,7 +167,7 @@ mod tests {
         stale: true,
         ready_at: Some(Moment::from_millis(4_000)),
         cause: Some(Cause::Reload),
-        called: true,
+        welcome: Welcome::Admitted,
         says_stopping: true,
         speech: Speech::SdkHandlesShutdown,
         pulse: Some(Duration::from_secs(30)),
@@ -161,7 +175,8 @@ mod tests {
 
     #[test]
     fn survives_writing_and_reading() {
-        for note in [FULL, Note::UNKNOWN, Note { speech: Speech::Bare, ..Note::UNKNOWN }] {
+        let called = Note { speech: Speech::Bare, welcome: Welcome::Called, ..Note::UNKNOWN };
+        for note in [FULL, Note::UNKNOWN, called] {
             assert_eq!(Note::parse(&note.to_string()), note);
         }
         for stage in STAGES {
@@ -179,8 +194,8 @@ mod tests {
         let text = FULL.to_string();
         assert_eq!(
             text,
-            "1 draining since=5123 print=9af lane=b ready=4000 why=reload stale called leaving \
-             speech=shutdown pulse=30000"
+            "1 draining since=5123 print=9af lane=b ready=4000 why=reload stale admitted \
+             leaving speech=shutdown pulse=30000"
         );
     }
 

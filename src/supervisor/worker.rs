@@ -11,7 +11,7 @@ use self::leaving::Pressure;
 use super::{
     Cause, Manner, Speech, Step, Word,
     health::{Finding, Probes, Pulse, Standing},
-    note::Note,
+    note::{Note, Welcome},
     outbox::Outbox,
     version::Version,
 };
@@ -46,8 +46,7 @@ pub(super) struct Worker {
     pub(super) cause: Option<Cause>,
     /// Whether the reload under way is to replace it.
     pub(super) stale: bool,
-    /// Whether it said it is ready, or was seen listening.
-    called: bool,
+    welcome: Welcome,
     says_stopping: bool,
     speech: Speech,
     manner: Manner,
@@ -94,7 +93,7 @@ impl Worker {
             exit: None,
             cause: None,
             stale: false,
-            called: false,
+            welcome: Welcome::Unknown,
             says_stopping: false,
             speech: Speech::Silent,
             manner: Manner::Gently,
@@ -323,7 +322,7 @@ impl Worker {
 
     /// Its port is served by this very worker.
     fn listening(&mut self, now: Moment, out: &mut Outbox) {
-        self.called = true;
+        self.call();
         self.consider(now, out);
         self.write_down(out);
     }
@@ -331,7 +330,7 @@ impl Worker {
     /// It said something of itself.
     pub(super) fn heard(&mut self, now: Moment, word: Word, out: &mut Outbox) -> Option<Failure> {
         match word {
-            Word::Ready => self.called = true,
+            Word::Ready => self.call(),
             Word::Stopping => self.says_stopping = true,
             Word::Alive => self.pulse.beat(now),
             Word::Watchdog(interval) => self.pulse.expect_every(interval),
@@ -347,6 +346,12 @@ impl Worker {
         None
     }
 
+    fn call(&mut self) {
+        if self.welcome == Welcome::Unknown {
+            self.welcome = Welcome::Called;
+        }
+    }
+
     /// It can no longer be spoken to.
     fn hung_up(&mut self, out: &mut Outbox) {
         self.speech = Speech::Silent;
@@ -358,7 +363,9 @@ impl Worker {
         let ready = match self.probes.standing() {
             Standing::Proven => true,
             Standing::Unproven => false,
-            Standing::Aside => self.called || self.settles().is_some_and(|at| at <= now),
+            Standing::Aside => {
+                self.welcome != Welcome::Unknown || self.settles().is_some_and(|at| at <= now)
+            }
         };
         if self.stage == Stage::Starting && ready {
             self.enter_online(now, out);
@@ -367,14 +374,17 @@ impl Worker {
 
     fn enter_online(&mut self, at: Moment, out: &mut Outbox) {
         self.ready_at = Some(at);
-        self.enter(at, Stage::Online, out);
         if self.spec().port.is_some() {
+            self.welcome = Welcome::Admitted;
+        }
+        self.enter(at, Stage::Online, out);
+        if self.welcome == Welcome::Admitted {
             out.act(Action::Admit(self.id));
         }
     }
 
     fn retire(&self, out: &mut Outbox) {
-        if self.spec().port.is_some() {
+        if self.welcome == Welcome::Admitted {
             out.act(Action::Retire(self.id));
         }
     }
@@ -432,7 +442,7 @@ impl Worker {
             stale: self.stale,
             ready_at: self.ready_at.map(|at| Moment::from_millis(at.millis())),
             cause: self.cause,
-            called: self.called,
+            welcome: self.welcome,
             says_stopping: self.says_stopping,
             speech: self.speech,
             pulse: self.pulse.monitored(),

@@ -6,6 +6,12 @@
     reason = "a helper of a test fails by panicking"
 )]
 
+mod crowd;
 mod defects;
+mod deploy;
+mod fallbacks;
 mod quick_start;
+mod reload;
+mod survival;
 mod test;
+mod trees;

@@ -4,21 +4,25 @@
 //! is read from `/proc`, from files and from connections. Nothing outlives its [`Home`].
 
 mod control;
+mod declare;
 mod http;
 mod load;
+mod luck;
 mod processes;
 mod tools;
 mod wait;
 
 pub(crate) use control::{Control, Row};
+pub(crate) use declare::{declared, inherited, merge};
 pub(crate) use http::get;
-pub(crate) use load::{Clients, Load};
-pub(crate) use processes::{alive, kill, parent, stop};
-pub(crate) use tools::{Tool, need, skip, tool};
-pub(crate) use wait::{holds_for, wait_for};
+pub(crate) use load::{Clients, Load, Tally};
+pub(crate) use luck::{Luck, rounds};
+pub(crate) use processes::{alive, kill, parent, poke, stop};
+pub(crate) use tools::{Tool, need, say, skip, tool};
+pub(crate) use wait::{Stopwatch, holds_for, wait_for};
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -38,6 +42,9 @@ pub(crate) struct Home {
     folder: PathBuf,
     /// Port of the daemon's HTTP server, 0 if it has none.
     http_port: u16,
+    /// What runs the binary, if it is not run directly: a program and its arguments.
+    runner: Vec<OsString>,
+    env: Vec<(&'static str, &'static str)>,
 }
 
 /// What one run of the binary came to.
@@ -74,7 +81,29 @@ impl Home {
         let folder = std::env::temp_dir().join(format!("bp-{}-{number}", std::process::id()));
         fs::create_dir_all(folder.join("home")).unwrap();
         fs::create_dir_all(folder.join("work")).unwrap();
-        Self { folder: folder.canonicalize().unwrap(), http_port: 0 }
+        let folder = folder.canonicalize().unwrap();
+        Self { folder, http_port: 0, runner: Vec::new(), env: Vec::new() }
+    }
+
+    /// Every command of this home has this variable.
+    pub(crate) fn with_env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env.push((name, value));
+        self
+    }
+
+    /// Every command of this home is run by another program: it is appended to `words`.
+    pub(crate) fn run_by<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        self.runner.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives the home, and what is in it, to another user, who runs every command.
+    pub(crate) fn owned_by(self, user: u32) -> Self {
+        for path in [self.folder.clone(), self.root(), self.path("")] {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        }
+        let number = user.to_string();
+        self.run_by(["setpriv", "--reuid", &number, "--regid", &number, "--clear-groups"])
     }
 
     /// A home whose daemon serves HTTP.
@@ -117,7 +146,10 @@ impl Home {
 
     /// A command in the work folder, ready to run.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bunpilot"));
+        let mut words = self.runner.iter().map(OsString::as_os_str);
+        let binary = OsStr::new(env!("CARGO_BIN_EXE_bunpilot"));
+        let mut command = Command::new(words.next().unwrap_or(binary));
+        command.args(words).args((!self.runner.is_empty()).then_some(binary));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BUNPILOT_") {
                 command.env_remove(name);
@@ -130,6 +162,7 @@ impl Home {
             .env("BUNPILOT_HTTP_PORT", self.http_port.to_string())
             .env("NO_COLOR", "1")
             .env("PATH", tools::path())
+            .envs(self.env.iter().copied())
             .stdin(Stdio::null());
         command
     }
@@ -207,6 +240,12 @@ impl Home {
         all.filter(|pid| processes::command_line(*pid).contains(word)).collect()
     }
 
+    /// Pids of the workers of `app`, their leaders alone, whatever the daemon says.
+    pub(crate) fn pids_of(&self, app: &str) -> Vec<u32> {
+        let all = processes::with_home(&self.root()).into_iter();
+        all.filter(|pid| processes::leads(*pid, app)).collect()
+    }
+
     /// Pid of the daemon, from its pid file.
     #[track_caller]
     pub(crate) fn daemon(&self) -> u32 {
@@ -225,7 +264,7 @@ impl Drop for Home {
         }
         processes::kill_all_with_home(&self.root());
         if std::thread::panicking() {
-            tools::say(&format!("left for reading: {}", self.folder.display()));
+            say(&format!("left for reading: {}", self.folder.display()));
         } else {
             drop(fs::remove_dir_all(&self.folder));
         }

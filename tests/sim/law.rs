@@ -243,8 +243,7 @@ impl Law {
                     }
                 }
                 Stage::Draining | Stage::Stopping => {
-                    let serves = |it: &Process| it.admitted && it.spec.port.is_some();
-                    if processes.get(id).is_some_and(serves) {
+                    if processes.get(id).is_some_and(|it| it.admitted) {
                         self.breach(format!("{id} is leaving and still gets traffic"));
                     }
                 }

@@ -3,7 +3,9 @@
 //! Each task is a module with a `run` that returns the exit code; a new one is a module, a variant
 //! of [`Task`] and a line in [`main`].
 
+mod bench;
 mod ci;
+mod mutants;
 mod shell;
 mod test;
 mod tidy;
@@ -17,9 +19,17 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version = None)]
 enum Task {
+    /// Measures bunpilot beside others, in one run
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Everything a change must pass: fmt, clippy, doc, tidy, the tests, and what is installed of
     /// deny, machete and typos
     Ci,
+    /// Plants faults in the supervisor, one at a time: the simulator must catch each
+    Mutants {
+        /// Only mutants whose line says one of these words
+        words: Vec<String>,
+    },
     /// Fetches what the tests need, then runs all of them
     Test(test::Args),
     /// Checks the house: who may use whom, which rooms are quiet, and how files are kept
@@ -28,7 +38,9 @@ enum Task {
 
 fn main() -> ExitCode {
     match Task::parse() {
+        Task::Bench(bench) => bench::run(&bench),
         Task::Ci => ci::run(),
+        Task::Mutants { words } => mutants::run(&words),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
     }

@@ -40,6 +40,9 @@ const TOOLS: &[(&str, Source)] = &[
     ("wrk", Source::Apt("wrk")),
 ];
 
+/// What benches compare us with; no test needs it.
+const RIVALS: &[(&str, Source)] = &[("pm2", Source::Npm("pm2@7.0.4"))];
+
 /// The fetched tools: `bin/` holds a link to each, `missing` a line `<tool>\t<reason>` for each
 /// that is not to be had.
 #[derive(Debug)]
@@ -62,6 +65,17 @@ pub(crate) fn fetch() -> Result<Tools, Failure> {
     let tools = Tools { folder: workshop.folder, missing };
     tools.write_missing()?;
     Ok(tools)
+}
+
+/// Fetches one of the [`RIVALS`] unless it is there; returns where it stands.
+pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
+    let workshop = Workshop { folder: root().join("target/tools"), apt_lists: OnceCell::new() };
+    make_folder(&workshop.bin())?;
+    for (tool, source) in RIVALS.iter().filter(|(tool, _)| *tool == rival) {
+        workshop.provide(tool, *source)?;
+    }
+    let fetched = workshop.bin().join(rival);
+    if fetched.exists() { Ok(fetched) } else { needed(rival) }
 }
 
 impl Tools {

@@ -101,7 +101,7 @@ impl Desk<'_> {
             health: self.health(raw.health_check.as_ref(), port),
             logs: self.logs(raw.logs.as_ref()),
             metrics: self.metrics(raw.metrics.as_ref()),
-            cluster: self.cluster(raw.clustering.as_ref(), instances, port),
+            cluster: self.cluster(raw.clustering.as_ref(), port),
         };
         let program::Program { script, interpreter } = program?;
         Some(AppSpec { script, interpreter, ..rest })
@@ -380,12 +380,7 @@ impl Desk<'_> {
         }
     }
 
-    fn cluster(
-        &mut self,
-        raw: Option<&RawClustering>,
-        instances: NonZeroU16,
-        port: Option<NonZeroU16>,
-    ) -> Cluster {
+    fn cluster(&mut self, raw: Option<&RawClustering>, port: Option<NonZeroU16>) -> Cluster {
         let unset = RawClustering::default();
         let raw = raw.unwrap_or(&unset);
         let strategy = self.strategy(raw.strategy.unwrap_or(RawStrategy::Auto));
@@ -400,9 +395,9 @@ impl Desk<'_> {
                 .help("set `port`, or `clustering.enabled: false`"),
             );
         }
-        let shared = instances.get() > 1 || strategy == Strategy::Inherit;
         Cluster {
-            enabled: port.is_some() && raw.enabled.unwrap_or(shared),
+            // Also for one worker: during a reload there are two.
+            enabled: port.is_some() && raw.enabled.unwrap_or(true),
             strategy,
             batch_size: positive16(batch_size),
             batch_delay: self.millis(settings::BATCH_DELAY, rolling.batch_delay.map(|v| v.0)),

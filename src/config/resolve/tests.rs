@@ -1,9 +1,6 @@
 //! What the words mean.
 
-use std::{
-    num::{NonZeroU16, NonZeroU32},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use expect_test::{Expect, expect};
 use serde_json::json;
@@ -117,24 +114,22 @@ fn health_checks_are_on_once_they_are_written() {
 }
 
 #[test]
-fn clustering_is_on_for_several_on_a_port() {
+fn clustering_is_on_for_whoever_has_a_port() {
     let enabled = |value| spec(value).cluster.enabled;
     assert!(enabled(json!({ "port": 80, "instances": 2 })));
     assert!(enabled(json!({ "port": 80, "instances": "max" })));
     assert!(enabled(json!({ "port": 80, "clustering": { "strategy": "inherit" } })));
     assert!(enabled(json!({ "port": 80, "clustering": { "enabled": true } })));
-    assert!(!enabled(json!({ "port": 80 })));
+    assert!(enabled(json!({ "port": 80 })));
     assert!(!enabled(json!({ "instances": 2 })));
     assert!(!enabled(json!({ "port": 80, "instances": 2, "clustering": { "enabled": false } })));
 }
 
 #[test]
-fn one_becomes_several_and_shares_its_port() {
+fn apart_stays_apart_with_more_workers() {
     let four = NonZeroU16::new(4).unwrap();
-    assert!(spec(json!({ "port": 80 })).scaled(four).cluster.enabled);
-    assert!(!spec(json!({})).scaled(four).cluster.enabled);
     let apart = json!({ "port": 80, "instances": 2, "clustering": { "enabled": false } });
-    let scaled = spec(apart).scaled(four);
+    let scaled = rescale(&spec(apart), four);
     assert!(!scaled.cluster.enabled);
     assert_eq!(scaled.instances, four);
 }
@@ -214,6 +209,11 @@ fn every_bound_is_enforced_on_both_sides() {
             assert!(faults[0].message.contains("must be from"), "{}", faults[0]);
         }
     }
+}
+
+#[test]
+fn a_crashed_worker_may_come_back_at_once() {
+    assert_eq!(spec(json!({ "backoff": { "initial": 0 } })).restart.initial, Duration::ZERO);
 }
 
 #[test]

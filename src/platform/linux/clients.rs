@@ -23,6 +23,10 @@ const CLIENTS_MAX: usize = 1_024;
 /// Bytes that may wait for a client that does not read: the list of a thousand workers is 1 MiB.
 const OUTPUT_MAX: usize = 32 << 20;
 
+/// Bytes of replies that may wait before a client's next requests are read: who asks without
+/// listening is made to wait, and costs the others nothing.
+const UNREAD_MAX: usize = 64 << 10;
+
 /// Bytes taken from a client at a time.
 const READ_BYTES: usize = 16 << 10;
 
@@ -119,9 +123,13 @@ impl Clients {
 
     async fn read(self, client: ClientId, stream: Stream) {
         loop {
+            let relief = self.0.open.borrow().get(&client).map(|it| it.relief(UNREAD_MAX));
+            if let Some(relief) = relief {
+                relief.await;
+            }
             match stream.read(Vec::with_capacity(READ_BYTES)).await {
                 Ok(bytes) if !bytes.is_empty() => {
-                    self.0.inbox.offer(Event::Client(client, bytes)).await;
+                    self.0.inbox.hand_over(Event::Client(client, bytes)).await;
                 }
                 Ok(_) | Err(_) => break,
             }

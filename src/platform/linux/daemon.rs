@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::{
@@ -26,6 +26,7 @@ use super::{
     guardian::{Guardian, hear},
     hatchery::Arrival,
     inbox::Inbox,
+    keepsakes::Keepsakes,
     listeners::{self, Listeners},
     lock::{LockError, PidFile},
     logs::{Pump, PumpNotice},
@@ -176,12 +177,14 @@ fn assemble(
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
     let mut sockets = Listeners::default();
-    adopt_sockets(&mut sockets, &mut inventory.held);
+    let mut keepsakes = Keepsakes::default();
+    let known = saved.apps.iter().map(|it| it.id).collect();
+    let needless = adopt_sockets(&known, &mut sockets, &mut keepsakes, &mut inventory.held);
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
         heritage: Heritage { home: config.home.clone(), nofile_soft: inventory.nofile_soft },
-        keepsakes: RefCell::default(),
+        keepsakes: RefCell::new(keepsakes),
         workers: Workers::new(runtime.mode(), inbox.clone()),
         clients: RefCell::new(None),
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
@@ -196,6 +199,9 @@ fn assemble(
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
+    for key in needless {
+        shared.order(&Order::Release { key });
+    }
     keep(&shared, CONTROL_KEY, &control);
     let mut world = LinuxWorld::new(runtime, Rc::clone(&shared));
     if let Some(http) = http {
@@ -289,23 +295,39 @@ fn survivor(arrival: &Arrival) -> Survivor {
     }
 }
 
-fn adopt_sockets(sockets: &mut Listeners, held: &mut BTreeMap<String, OwnedFd>) {
-    let mut apps: BTreeMap<AppId, BTreeMap<usize, OwnedFd>> = BTreeMap::new();
+/// Takes back the sockets of `apps`; yields the keys of those nobody needs any more.
+fn adopt_sockets(
+    apps: &BTreeSet<AppId>,
+    sockets: &mut Listeners,
+    keepsakes: &mut Keepsakes,
+    held: &mut BTreeMap<String, OwnedFd>,
+) -> Vec<String> {
+    let mut groups: BTreeMap<AppId, BTreeMap<usize, (String, OwnedFd)>> = BTreeMap::new();
     for (key, fd) in std::mem::take(held) {
         match listeners::parse_key(&key) {
             Some((app, index)) => {
-                apps.entry(app).or_default().insert(index, fd);
+                groups.entry(app).or_default().insert(index, (key, fd));
             }
             None => {
                 held.insert(key, fd);
             }
         }
     }
-    for (app, fds) in apps {
-        if let Err(why) = sockets.adopt(app, fds.into_values().collect()) {
+    let mut needless = Vec::new();
+    for (app, group) in groups {
+        let (keys, fds): (Vec<_>, Vec<_>) = group.into_values().unzip();
+        if !apps.contains(&app) {
+            needless.extend(keys);
+            continue;
+        }
+        for (key, fd) in keys.iter().zip(&fds) {
+            keepsakes.socket(key, fd);
+        }
+        if let Err(why) = sockets.adopt(app, fds) {
             tracing::warn!(app = app.0, why, "the app's sockets do not fit");
         }
     }
+    needless
 }
 
 fn control_socket(config: &Config, inventory: &mut Inventory) -> Result<UnixListener, DaemonError> {

@@ -9,7 +9,7 @@ use super::{
     world::Shared,
 };
 use crate::{
-    domain::{Exit, WorkerId},
+    domain::{Exit, Pid, WorkerId},
     guard::wire::{Channel, Life, Notice, Order, Role, Spawn},
     ipc::contract,
     logs::{Stream, files},
@@ -71,16 +71,17 @@ fn notify_path(shared: &Shared, worker: WorkerId) -> Option<PathBuf> {
     Some(shared.notify.join(name)).filter(|it| it.as_os_str().len() < SOCKET_PATH_MAX)
 }
 
-/// Takes over a worker the guard kept. Called within the runtime.
-pub(super) fn adopt(shared: &Shared, launch: Launch) {
+/// Takes over a worker the guard kept: from now on it can be admitted, retired and forgotten, and
+/// what it printed is read. Returns what is left for [`converse`], if the guard knows it.
+pub(super) fn adopt(shared: &Shared, launch: Launch) -> Option<Voice> {
     let worker = launch.worker;
-    let Some(arrival) = shared.unclaimed.borrow_mut().remove(&worker) else { return };
-    // The sockets were adopted before; a worker that inherits none is told so as well.
-    if let Err(why) = shared.listeners.borrow_mut().expect(worker, launch.lane, &launch.spec) {
+    // The sockets were adopted before.
+    if let Err(why) = shared.listeners.borrow_mut().resume(worker, launch.lane, &launch.spec) {
         tracing::warn!(%worker, why, "the worker's socket is not known any more");
     }
     shared.workers.expect(launch);
-    attend(shared, worker, arrival);
+    let arrival = shared.unclaimed.borrow_mut().remove(&worker)?;
+    Some(attend(shared, worker, arrival))
 }
 
 /// Carries what the guard says. Called within the runtime.
@@ -91,7 +92,8 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
             let (pid, exit, gone) = (life.pid, life.exit, life.gone);
             // A new guard tells of workers we know.
             if shared.workers.pid(worker).is_none() {
-                attend(shared, worker, Arrival::new(life, roles, fds));
+                let voice = attend(shared, worker, Arrival::new(life, roles, fds));
+                converse(shared, worker, voice);
                 shared.inbox.push(Event::Spawned(worker, pid));
             }
             ended(shared, worker, exit, gone);
@@ -129,8 +131,14 @@ fn ended(shared: &Shared, worker: WorkerId, exit: Option<Exit>, gone: bool) {
     }
 }
 
-/// Begins to read what a worker says and prints.
-fn attend(shared: &Shared, worker: WorkerId, arrival: Arrival) {
+/// What a worker is spoken to through.
+pub(super) struct Voice {
+    pid: Pid,
+    ends: Ends,
+}
+
+/// Begins to read what a worker prints.
+fn attend(shared: &Shared, worker: WorkerId, arrival: Arrival) -> Voice {
     let Arrival { life, mut fds } = arrival;
     shared.keepsakes.borrow_mut().worker(worker, &life, &fds);
     let out = fds.remove(&Role::Out).map(|fd| (Stream::Out, fd));
@@ -139,7 +147,12 @@ fn attend(shared: &Shared, worker: WorkerId, arrival: Arrival) {
         capture(shared, worker, stream, fd);
     }
     let ends = Ends { channel: fds.remove(&Role::Channel), notify: fds.remove(&Role::Notify) };
-    shared.workers.arrived(worker, life.pid, ends);
+    Voice { pid: life.pid, ends }
+}
+
+/// Begins to read what a worker says. Called within the runtime.
+pub(super) fn converse(shared: &Shared, worker: WorkerId, voice: Voice) {
+    shared.workers.arrived(worker, voice.pid, voice.ends);
 }
 
 fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {

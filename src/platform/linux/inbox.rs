@@ -24,12 +24,16 @@ struct Inner {
     woken: Cell<bool>,
     filled: Notify,
     emptied: Notify,
+    /// Events ever added, and ever taken.
+    added: Cell<u64>,
+    taken: Cell<u64>,
 }
 
 impl Inbox {
     /// Adds an event that cannot wait.
     pub(super) fn push(&self, event: Event) {
         self.0.events.borrow_mut().push_back(event);
+        self.0.added.update(|it| it + 1);
         self.0.filled.notify_one();
     }
 
@@ -39,6 +43,16 @@ impl Inbox {
             self.0.emptied.notified().await;
         }
         self.push(event);
+    }
+
+    /// Adds an event of a peer that may cause much work, and waits until the loop has taken it:
+    /// however much such a peer sends, the next one's turn comes after one event.
+    pub(super) async fn hand_over(&self, event: Event) {
+        self.offer(event).await;
+        let number = self.0.added.get();
+        while self.0.taken.get() < number {
+            self.0.emptied.notified().await;
+        }
     }
 
     /// Ends a wait although nothing is there: the world has something to do.
@@ -64,6 +78,35 @@ impl Inbox {
         let mut queue = self.0.events.borrow_mut();
         let count = count.min(queue.len());
         events.extend(queue.drain(..count));
+        self.0.taken.update(|it| it + u64::try_from(count).unwrap_or(u64::MAX));
         self.0.emptied.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, task::Poll};
+
+    use super::*;
+    use crate::domain::ClientId;
+
+    #[tokio::test]
+    async fn who_hands_over_waits_for_its_turn() {
+        let inbox = Inbox::default();
+        inbox.push(Event::StoreFailed("earlier".to_owned()));
+        let mut handing = Box::pin(inbox.hand_over(Event::Client(ClientId(1), vec![b'x'])));
+        let mut is_over = async || {
+            let poll = |context: &mut std::task::Context<'_>| {
+                Poll::Ready(handing.as_mut().poll(context).is_ready())
+            };
+            future::poll_fn(poll).await
+        };
+        assert!(!is_over().await);
+        let mut events = Vec::new();
+        inbox.take(1, &mut events);
+        assert!(!is_over().await, "only the earlier one was taken");
+        inbox.take(1, &mut events);
+        assert!(is_over().await);
+        assert_eq!(events.len(), 2);
     }
 }

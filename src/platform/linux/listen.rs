@@ -42,10 +42,11 @@ pub fn accepting(pid: Pid, inode: u64) -> bool {
     usage::any_in_tree(pid, |member| waiting::waits(member, inode))
 }
 
-/// Whether `pid` or a descendant holds an open connection to TCP port `port`.
+/// Whether `pid` or a descendant has something to do on a connection to TCP port `port`; one that
+/// is kept alive between two requests does not count.
 #[must_use]
 pub fn serving(pid: Pid, port: u16) -> bool {
-    let inodes = diag::connections(port).unwrap_or_default();
+    let inodes = diag::busy_connections(port).unwrap_or_default();
     !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
 }
 

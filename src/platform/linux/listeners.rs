@@ -113,14 +113,31 @@ impl Listeners {
             return Ok(None);
         }
         let app = worker.instance.app;
-        let Some(shared) = self.apps.get_mut(&app) else {
-            let why = self.failed.get(&app).cloned();
-            return Err(why.unwrap_or_else(|| "the app's sockets are not open".to_owned()));
-        };
+        let shared = self.sockets_of(app)?;
         let index = socket(worker.instance, lane);
         shared.present.insert(worker, index);
         shared.choose();
         Ok(Some(key(app, index)))
+    }
+
+    /// A worker exists that an earlier daemon started. Whom the kernel chooses stays as that
+    /// daemon left it until somebody is admitted: this worker may be on its way out, or not ready.
+    ///
+    /// # Errors
+    ///
+    /// Why the app has no sockets.
+    pub(super) fn resume(
+        &mut self,
+        worker: WorkerId,
+        lane: Lane,
+        spec: &AppSpec,
+    ) -> Result<(), String> {
+        if spec.inherits() {
+            self.sockets_of(worker.instance.app)?
+                .present
+                .insert(worker, socket(worker.instance, lane));
+        }
+        Ok(())
     }
 
     /// A worker is gone.
@@ -177,6 +194,13 @@ impl Listeners {
         let shared = self.apps.get(&worker.instance.app)?;
         let index = *shared.present.get(&worker)?;
         Some((u16::try_from(index).ok()?, shared.group.inode(index).ok()?))
+    }
+
+    fn sockets_of(&mut self, app: AppId) -> Result<&mut Shared, String> {
+        self.apps.get_mut(&app).ok_or_else(|| {
+            let why = self.failed.get(&app).cloned();
+            why.unwrap_or_else(|| "the app's sockets are not open".to_owned())
+        })
     }
 
     fn copies(&self, app: AppId, from: usize) -> Result<Vec<(String, OwnedFd)>, ListenError> {

@@ -22,6 +22,7 @@ struct Inner {
     bytes: Cell<usize>,
     state: Cell<State>,
     bell: Notify,
+    relieved: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ impl Outbox {
             bytes: Cell::new(0),
             state: Cell::new(State::Open),
             bell: Notify::new(),
+            relieved: Notify::new(),
         });
         tokio::task::spawn_local(write(Rc::clone(&inner)));
         Self { inner, bytes_max }
@@ -69,11 +71,20 @@ impl Outbox {
         Ok(())
     }
 
+    /// Waits until at most `bytes` wait to be written, or the stream is over.
+    pub(super) fn relief(&self, bytes: usize) -> impl Future<Output = ()> + use<> {
+        let inner = Rc::clone(&self.inner);
+        async move {
+            while inner.state.get() == State::Open && inner.bytes.get() > bytes {
+                inner.relieved.notified().await;
+            }
+        }
+    }
+
     /// Ends the stream once everything is written.
     pub(super) fn finish(&self) {
         if self.inner.state.get() == State::Open {
-            self.inner.state.set(State::Finishing);
-            self.inner.bell.notify_one();
+            self.inner.enter(State::Finishing);
         }
     }
 }
@@ -82,10 +93,17 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         // A finishing stream ends by itself; its last bytes belong to the peer.
         if self.inner.state.get() == State::Open {
-            self.inner.state.set(State::Dead);
+            self.inner.enter(State::Dead);
             self.inner.stream.shut();
-            self.inner.bell.notify_one();
         }
+    }
+}
+
+impl Inner {
+    fn enter(&self, state: State) {
+        self.state.set(state);
+        self.bell.notify_one();
+        self.relieved.notify_waiters();
     }
 }
 
@@ -97,14 +115,15 @@ async fn write(inner: Rc<Inner>) {
             (Some(bytes), State::Open | State::Finishing) => {
                 let count = bytes.len();
                 if inner.stream.write_all(bytes).await.is_err() {
-                    inner.state.set(State::Dead);
+                    inner.enter(State::Dead);
                     inner.stream.shut();
                     return;
                 }
-                inner.bytes.set(inner.bytes.get().saturating_sub(count));
+                inner.bytes.update(|it| it.saturating_sub(count));
+                inner.relieved.notify_waiters();
             }
             (None, State::Finishing) => {
-                inner.state.set(State::Dead);
+                inner.enter(State::Dead);
                 inner.stream.shut();
                 return;
             }

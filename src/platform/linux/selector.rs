@@ -86,7 +86,8 @@ pub enum ListenError {
 pub struct Group {
     port: u16,
     sockets: Vec<Socket>,
-    selected: Vec<u16>,
+    /// Who gets new connections; `None` until we say so of a group we took back.
+    selected: Option<Vec<u16>>,
 }
 
 impl Group {
@@ -99,14 +100,15 @@ impl Group {
         if port != 0 && listen::in_use(port) {
             return Err(in_use(port));
         }
-        let mut group = Self { port, sockets: Vec::new(), selected: Vec::new() };
+        let mut group = Self { port, sockets: Vec::new(), selected: Some(Vec::new()) };
         group.grow(sockets)?;
         Ok(group)
     }
 
     /// Takes back the sockets of a group, in the order of [`Group::fds`], from whoever kept them.
     ///
-    /// The kernel goes on with the program it has until [`Group::select`] is called.
+    /// The kernel goes on with the program it has until [`Group::select`] is called, also if the
+    /// group grows.
     pub fn adopt(fds: Vec<OwnedFd>) -> Result<Self, ListenError> {
         within_bound(fds.len())?;
         let sockets: Vec<Socket> = fds.into_iter().map(Socket::from).collect();
@@ -115,7 +117,7 @@ impl Group {
         if !ports.all(|other| other == Some(port)) {
             return Err(ListenError::Foreign);
         }
-        Ok(Self { port, sockets, selected: Vec::new() })
+        Ok(Self { port, sockets, selected: None })
     }
 
     /// The port.
@@ -160,7 +162,7 @@ impl Group {
         let mut selected = indexes.iter().map(number).collect::<Result<Vec<u16>, _>>()?;
         selected.sort_unstable();
         selected.dedup();
-        self.selected = selected;
+        self.selected = Some(selected);
         self.attach()
     }
 
@@ -189,9 +191,11 @@ impl Group {
     }
 
     fn attach(&self) -> Result<(), ListenError> {
-        let Some(first) = self.sockets.first() else { return Ok(()) };
+        let (Some(first), Some(selected)) = (self.sockets.first(), &self.selected) else {
+            return Ok(()); // what an earlier daemon selected is better than anything we know
+        };
         let sockets = u16::try_from(self.sockets.len()).unwrap_or(SOCKETS_MAX);
-        let program = program::program(sockets, &self.selected);
+        let program = program::program(sockets, selected);
         reuseport::attach_selector(first.as_fd(), &program)
             .map_err(self.refused("attach the selector"))
     }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    clients::Clients, clock, guardian::Guardian, inbox::Inbox, keepsakes::Keepsakes,
+    clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox, keepsakes::Keepsakes,
     listeners::Listeners, logs::Pump, meters::Meters, runtime::Runtime, scrapes::Scrapes,
     succession::Heritage, workers::Workers,
 };
@@ -63,7 +63,7 @@ pub(super) struct Shared {
     /// Output streams still being written, for each worker the core has let go of.
     pub(super) closing: RefCell<BTreeMap<WorkerId, Closing>>,
     /// Workers that came with the guard's inventory and wait to be taken over.
-    pub(super) unclaimed: RefCell<BTreeMap<WorkerId, super::hatchery::Arrival>>,
+    pub(super) unclaimed: RefCell<BTreeMap<WorkerId, hatchery::Arrival>>,
 }
 
 /// Holds back spawns until the database has what they rest on.
@@ -165,7 +165,13 @@ impl LinuxWorld {
         let shared = Rc::clone(&self.shared);
         match action {
             Action::Spawn(launch) => shared.spawn(launch),
-            Action::Adopt(launch) => self.begin(async move { shared.adopt(launch) }),
+            Action::Adopt(launch) => {
+                let worker = launch.worker;
+                // Now: the next action may be to admit it, or to forget it with its last words unread.
+                if let Some(voice) = hatchery::adopt(&shared, launch) {
+                    self.begin(async move { hatchery::converse(&shared, worker, voice) });
+                }
+            }
             Action::Signal(worker, signal, reach) => {
                 shared.order(&Order::Signal { label: worker.to_string(), signal, reach });
             }
@@ -289,10 +295,6 @@ impl Shared {
     }
 
     fn spawn(&self, launch: Launch) {
-        super::hatchery::spawn(self, launch);
-    }
-
-    fn adopt(&self, launch: Launch) {
-        super::hatchery::adopt(self, launch);
+        hatchery::spawn(self, launch);
     }
 }

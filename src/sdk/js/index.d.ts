@@ -58,7 +58,7 @@ export interface AppConfig {
 
 /** How long to wait before a crashed worker is started again. */
 export interface BackoffConfig {
-  /** First delay. Default: 1 s. */
+  /** First delay; 0 is none. Default: 1 s. */
   initial?: Millis;
   /** Growth per crash in a row. Default: 2. */
   multiplier?: number;

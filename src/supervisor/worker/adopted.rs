@@ -28,7 +28,7 @@ impl Worker {
         worker.ready_at = note.ready_at.map(|at| at.min(now));
         worker.cause = note.cause;
         worker.stale = note.stale;
-        worker.called = note.called;
+        worker.welcome = note.welcome;
         worker.says_stopping = note.says_stopping;
         worker.speech = note.speech;
         worker.pulse = note.pulse.map_or(Pulse::SILENT, |every| Pulse::resume(now, every));

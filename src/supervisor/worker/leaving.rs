@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Failure, Outbox, Worker};
+use super::{Failure, Outbox, Welcome, Worker};
 use crate::{
     domain::{Exit, Moment, Signal, Stage},
     supervisor::{Cause, Manner, Speech},
@@ -35,7 +35,7 @@ impl Worker {
             return self.leave_forcibly(cause, now, out);
         }
         match self.stage {
-            Stage::Online if self.spec().port.is_some() => {
+            Stage::Online if self.welcome == Welcome::Admitted => {
                 self.cause = Some(cause);
                 self.enter(now, Stage::Draining, out);
                 self.retire(out);

@@ -44,6 +44,26 @@ fn d31_a_missing_script_is_an_error() {
     assert_eq!(answer["data"], json!([]));
 }
 
+fn a_proxied_app_is_refused(name: &str) {
+    let home = Home::new();
+    let proxied = json!({ "port": 4000, "instances": 2, "clustering": { "strategy": "proxy" } });
+    let output = home.start([declared(name, "ticker.sh", proxied)]).refused("proxy");
+    assert!(output.stderr.contains("`inherit`"), "no way out: {output:?}");
+    assert!(home.pids("ticker.sh").is_empty());
+}
+
+/// A second proxied app got port 40001 of the first. Until there is a proxy, none is promised.
+#[test]
+fn d13_no_two_apps_share_an_internal_port() {
+    a_proxied_app_is_refused("first");
+}
+
+/// The proxy lost bytes. Until there is a proxy, nothing goes through one.
+#[test]
+fn d14_no_bytes_go_through_a_broken_proxy() {
+    a_proxied_app_is_refused("second");
+}
+
 /// Did not look for a config unless told to.
 #[test]
 fn a_bare_start_finds_the_config() {

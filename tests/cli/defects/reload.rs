@@ -2,32 +2,13 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{declared, merge};
-use crate::test::{Clients, Home, Load, Row, Tool, app, free_port, need, wait_for};
+use super::declared;
+use crate::test::{Clients, Home, Load, Row, Tool, app, free_port, inherited, need, wait_for};
 
 /// Clients at once, each question over a connection of its own.
 const CLIENTS: usize = 16;
-
-/// An app whose workers inherit the port from bunpilot.
-fn inherited(script: &str, port: u16, instances: u16, more: Value) -> Value {
-    let mut app = declared(
-        "web",
-        script,
-        json!({
-            "port": port,
-            "instances": instances,
-            "readyTimeout": 5000,
-            "clustering": {
-                "strategy": "inherit",
-                "rollingRestart": { "batchSize": 1, "batchDelay": 0 },
-            },
-        }),
-    );
-    merge(&mut app, more);
-    app
-}
 
 fn pids(rows: &[Row]) -> Vec<u32> {
     rows.iter().map(|it| it.pid).collect()
@@ -158,7 +139,7 @@ fn a_bad_version_changes_nothing(bad: &str, instances: u16) {
     let script = home.write("server.py", &fs::read_to_string(app("server.py")).unwrap());
     let more = json!({
         "script": script,
-        "readyTimeout": 1500,
+        "readyTimeout": 4000,
         "maxRestarts": 0,
         "healthCheck": { "interval": 1000, "timeout": 500, "unhealthyThreshold": 1 },
     });

@@ -35,6 +35,11 @@ pub(crate) fn stop(pid: u32) {
     send(pid, Signal::STOP);
 }
 
+/// Sends SIGUSR1.
+pub(crate) fn poke(pid: u32) {
+    send(pid, Signal::USR1);
+}
+
 fn send(pid: u32, signal: Signal) {
     let sent = kill_process(to_pid(pid).expect("pids are positive"), signal);
     assert!(matches!(sent, Ok(()) | Err(Errno::SRCH)), "cannot signal {pid}: {sent:?}");
@@ -57,9 +62,19 @@ pub(super) fn with_home(home: &Path) -> Vec<u32> {
 }
 
 fn has_home(pid: u32, home: &Path) -> bool {
-    let wanted = format!("BUNPILOT_HOME={}", home.display());
+    has_variable(pid, |it| it == format!("BUNPILOT_HOME={}", home.display()))
+}
+
+/// Whether a process is the leader of a worker of `app`: the guard's mark ends in its own pid.
+pub(super) fn leads(pid: u32, app: &str) -> bool {
+    let own = format!(":{pid}");
+    has_variable(pid, |it| it == format!("BUNPILOT_APP_NAME={app}"))
+        && has_variable(pid, |it| it.starts_with("BUNPILOT_WORKER_MARK=") && it.ends_with(&own))
+}
+
+fn has_variable(pid: u32, is_it: impl Fn(&str) -> bool) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes())
+    environment.split(|byte| *byte == 0).any(|it| std::str::from_utf8(it).is_ok_and(&is_it))
 }
 
 /// Kills until none is left that carries this home: a guard may start a daemon, a daemon a worker,

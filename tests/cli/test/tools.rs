@@ -68,7 +68,7 @@ pub(crate) fn skip(reason: &str) {
 }
 
 /// Writes past libtest, which would swallow it.
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
 }
 

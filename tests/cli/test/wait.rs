@@ -42,6 +42,20 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut fact: impl FnMut() -> bo
     }
 }
 
+/// How long something took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "real programs live in real time")]
 fn now() -> Instant {
     Instant::now()

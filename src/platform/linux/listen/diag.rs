@@ -1,7 +1,7 @@
 //! Sockets by port, asked of the kernel through `sock_diag(7)`, which filters by state and port
 //! where `/proc/net/tcp` prints everything.
 
-use std::io;
+use std::{io, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -25,21 +25,68 @@ const TCP_LISTEN: u32 = 1 << 10;
 /// Established, or closed by the other end only: the server may still be answering.
 const TCP_OPEN: u32 = 1 << 1 | 1 << 8;
 const IPPROTO_TCP: u8 = 6;
+const INET_DIAG_INFO: u8 = 2;
+const RECEIVED_AT: usize = HEADER_BYTES + 56;
+const UNSENT_AT: usize = HEADER_BYTES + 60;
 const INODE_AT: usize = HEADER_BYTES + 68;
+const ATTRIBUTES_AT: usize = HEADER_BYTES + 72;
+// `struct tcp_info` of `<linux/tcp.h>`; the times are milliseconds ago.
+const LAST_SENT_AT: usize = 44;
+const LAST_RECEIVED_AT: usize = 52;
+const SEGMENTS_IN_AT: usize = 152;
+const SEGMENTS_OUT_AT: usize = 156;
+
+/// A server that sent something so short a time ago is in the middle of it.
+const SPEAKING: Duration = Duration::from_millis(50);
+/// A client that has said nothing for so long is not about to.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// Inodes of the sockets that listen on TCP port `port` in our network namespace.
 pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
-    sockets(port, TCP_LISTEN)
+    sockets(port, TCP_LISTEN, |_| true)
 }
 
-/// Inodes of the connections to TCP port `port` that a server has accepted and not closed.
-pub(super) fn connections(port: u16) -> io::Result<Vec<u64>> {
-    let mut inodes = sockets(port, TCP_OPEN)?;
+/// Inodes of the connections to TCP port `port` on which a server still has something to do:
+/// accepted, not closed, and not idle between two requests (see [`is_busy`]).
+pub(super) fn busy_connections(port: u16) -> io::Result<Vec<u64>> {
+    let mut inodes = sockets(port, TCP_OPEN, is_busy)?;
     inodes.retain(|inode| *inode != 0); // those still in a queue
     Ok(inodes)
 }
 
-fn sockets(port: u16, states: u32) -> io::Result<Vec<u64>> {
+/// Whether a connection is in use, by its traffic (`struct tcp_info`): something waits to be read
+/// or sent, the last to speak was the client, or the server spoke this very moment. A kept-alive
+/// connection whose last request is answered is not; nor is one whose client is silent from the
+/// beginning.
+fn is_busy(message: &[u8]) -> bool {
+    if u32_at(message, RECEIVED_AT) > 0 || u32_at(message, UNSENT_AT) > 0 {
+        return true;
+    }
+    let Some(info) = tcp_info(message) else { return true };
+    let since = |at| Duration::from_millis(u64::from(u32_at(info, at)));
+    let (sent, received) = (since(LAST_SENT_AT), since(LAST_RECEIVED_AT));
+    if u32_at(info, SEGMENTS_OUT_AT) == 0 {
+        return u32_at(info, SEGMENTS_IN_AT) > 0 || received < SILENT;
+    }
+    received < sent || sent < SPEAKING
+}
+
+/// The answer's `INET_DIAG_INFO` attribute.
+fn tcp_info(message: &[u8]) -> Option<&[u8]> {
+    let mut attributes = message.get(ATTRIBUTES_AT..)?;
+    loop {
+        let [low, high, kind, _] = u32_at(attributes, 0).to_ne_bytes();
+        let len = usize::from(u16::from_ne_bytes([low, high]));
+        let value = attributes.get(4..len)?;
+        if kind == INET_DIAG_INFO {
+            return Some(value);
+        }
+        attributes = attributes.get(len.next_multiple_of(4)..)?;
+    }
+}
+
+/// Inodes of the sockets of `port` in one of `states` that `wanted` picks by its message.
+fn sockets(port: u16, states: u32, wanted: fn(&[u8]) -> bool) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     for family in [AddressFamily::INET, AddressFamily::INET6] {
         // A socket for each, so that an answer cut short is never taken for the next one's.
@@ -53,7 +100,7 @@ fn sockets(port: u16, states: u32) -> io::Result<Vec<u64>> {
         let mut answer = vec![0; ANSWER_MAX];
         while inodes.len() < SOCKETS_MAX {
             let (read, _whole) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-            if collect(answer.get(..read).unwrap_or_default(), &mut inodes)? {
+            if collect(answer.get(..read).unwrap_or_default(), wanted, &mut inodes)? {
                 break;
             }
         }
@@ -68,7 +115,7 @@ fn request(family: AddressFamily, port: u16, states: u32) -> Vec<u8> {
     message.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     message.extend([0; 8]); // sequence and port id
     let family = u8::try_from(family.as_raw()).unwrap_or_default();
-    message.extend([family, IPPROTO_TCP, 0, 0]);
+    message.extend([family, IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0]);
     message.extend(states.to_ne_bytes());
     message.extend(port.to_be_bytes());
     message.extend([0; 46]); // the other end, addresses, interface and cookie: any
@@ -76,7 +123,11 @@ fn request(family: AddressFamily, port: u16, states: u32) -> Vec<u8> {
 }
 
 /// Reads the messages of one answer; whether the last one was among them.
-fn collect(mut answer: &[u8], inodes: &mut Vec<u64>) -> io::Result<bool> {
+fn collect(
+    mut answer: &[u8],
+    wanted: fn(&[u8]) -> bool,
+    inodes: &mut Vec<u64>,
+) -> io::Result<bool> {
     while answer.len() >= HEADER_BYTES {
         let len = usize::try_from(u32_at(answer, 0)).unwrap_or(usize::MAX);
         let [low, high, ..] = u32_at(answer, 4).to_ne_bytes();
@@ -86,7 +137,7 @@ fn collect(mut answer: &[u8], inodes: &mut Vec<u64>) -> io::Result<bool> {
         match u16::from_ne_bytes([low, high]) {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => return Err(failure(message)),
-            _ if message.len() >= INODE_AT + 4 => {
+            _ if message.len() >= INODE_AT + 4 && wanted(message) => {
                 inodes.push(u64::from(u32_at(message, INODE_AT)));
             }
             _ => {}
@@ -107,7 +158,11 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::fd::AsFd as _};
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        os::fd::AsFd as _,
+    };
 
     use super::*;
 
@@ -130,13 +185,32 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        assert!(connections(port).unwrap().is_empty(), "it still waits in the queue");
+        assert!(busy_connections(port).unwrap().is_empty(), "it still waits in the queue");
         let (accepted, _) = listener.accept().unwrap();
         let inode = rustix::fs::fstat(accepted.as_fd()).unwrap().st_ino;
-        assert_eq!(connections(port).unwrap(), [inode]);
+        assert_eq!(busy_connections(port).unwrap(), [inode]);
         drop(accepted);
-        assert!(connections(port).unwrap().is_empty());
+        assert!(busy_connections(port).unwrap().is_empty());
         drop(client);
+    }
+
+    #[test]
+    fn a_connection_between_two_requests_is_not_busy() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let inode = rustix::fs::fstat(server.as_fd()).unwrap().st_ino;
+        let mut byte = [0];
+        client.write_all(b"?").unwrap();
+        assert_eq!(busy_connections(port).unwrap(), [inode], "a request waits to be read");
+        server.read_exact(&mut byte).unwrap();
+        assert_eq!(busy_connections(port).unwrap(), [inode], "a request waits for its answer");
+        server.write_all(b"!").unwrap();
+        client.read_exact(&mut byte).unwrap();
+        while !busy_connections(port).unwrap().is_empty() {} // until it spoke long enough ago
+        client.write_all(b"?").unwrap();
+        assert_eq!(busy_connections(port).unwrap(), [inode], "the next request");
     }
 
     #[test]
@@ -153,10 +227,10 @@ mod tests {
         let mut inodes = Vec::new();
         let mut short = vec![0; 20];
         short[..4].copy_from_slice(&8_u32.to_ne_bytes());
-        assert!(collect(&short, &mut inodes).is_err());
+        assert!(collect(&short, |_| true, &mut inodes).is_err());
         short[..4].copy_from_slice(&100_u32.to_ne_bytes());
-        assert!(collect(&short, &mut inodes).is_err());
-        assert!(!collect(&[1, 2, 3], &mut inodes).unwrap());
+        assert!(collect(&short, |_| true, &mut inodes).is_err());
+        assert!(!collect(&[1, 2, 3], |_| true, &mut inodes).unwrap());
         assert!(inodes.is_empty());
     }
 }

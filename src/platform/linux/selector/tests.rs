@@ -116,6 +116,20 @@ fn every_probe_reaches_its_socket() {
 }
 
 #[test]
+fn a_group_taken_back_goes_on_as_before_even_if_it_grows() {
+    let mut before = Group::open(0, 3).unwrap();
+    before.select(&[1]).unwrap();
+    let copies = before.fds().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    let mut group = Group::adopt(copies).unwrap();
+    drop(before);
+    assert_eq!(spread(&group, V4, 100), [0, 100, 0]);
+    group.grow(4).unwrap();
+    assert_eq!(spread(&group, V4, 100), [0, 100, 0, 0]);
+    group.select(&[3]).unwrap();
+    assert_eq!(spread(&group, V6, 100), [0, 0, 0, 100]);
+}
+
+#[test]
 fn the_backlog_counts_who_waits() {
     let mut group = Group::open(0, 2).unwrap();
     group.select(&[1]).unwrap();

@@ -1,0 +1,94 @@
+//! `cargo xtask bench manager`: bunpilot's manager measured beside PM2, in one run.
+//!
+//! Decides what is measured and how often; each round measures both, in turn, in homes of their
+//! own that are gone afterwards. Writes all samples to `target/bench/manager.json`. Judges nothing:
+//! the table names our aims, and says how busy the machine was.
+
+mod clock;
+mod contender;
+mod figures;
+mod proc;
+mod round;
+mod ward;
+
+use std::{fs, path::Path, process::ExitCode};
+
+use self::{
+    contender::{Contender, Kind},
+    figures::Sheet,
+    round::Effort,
+};
+use crate::{
+    shell::{Failure, cargo, root, run as command, say},
+    tools,
+};
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// The process manager, beside PM2: `list`, memory, idle CPU, starting 100 workers, respawn
+    Manager(Args),
+}
+
+/// How thoroughly.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One round, and shorter looks
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, each of which measures both
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Measures bunpilot alone
+    #[arg(long)]
+    alone: bool,
+}
+
+/// Rounds, unless the caller says otherwise.
+const ROUNDS: u16 = 3;
+
+pub(crate) fn run(bench: &Bench) -> ExitCode {
+    let Bench::Manager(args) = bench;
+    match manager(*args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("bench: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn manager(args: Args) -> Result<(), Failure> {
+    command(cargo().args(["build", "--release", "--bin", "bunpilot"]))?;
+    let kinds = kinds(args)?;
+    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
+    let mut sheet = Sheet::default();
+    for round in 0..rounds {
+        // Who goes first changes, so that a machine that slows down is fair to both.
+        let turn = usize::from(round) % kinds.len();
+        for kind in kinds.iter().cycle().skip(turn).take(kinds.len()) {
+            say(format_args!("round {} of {rounds}: {}", round + 1, kind.name()));
+            let mut contender = Contender::new(kind.clone())?;
+            round::measure(&mut contender, effort, &mut sheet)?;
+        }
+    }
+    sheet.print()?;
+    write(&root().join("target/bench/manager.json"), &sheet.json())
+}
+
+fn kinds(args: Args) -> Result<Vec<Kind>, Failure> {
+    let bunpilot = Kind::Bunpilot { program: root().join("target/release/bunpilot") };
+    if args.alone {
+        return Ok(vec![bunpilot]);
+    }
+    Ok(vec![bunpilot, Kind::Pm2 { program: tools::program("pm2")? }])
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |source| Failure::File { what: "write", path: path.to_owned(), source };
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+    fs::write(path, text).map_err(failed)?;
+    say(format_args!("all samples are in `{}`", path.display()));
+    Ok(())
+}
