@@ -14,10 +14,7 @@ mod scrape;
 mod strangers;
 mod voices;
 
-pub use self::{
-    core::{Core, Facts},
-    restore::{Fate, Life, fate},
-};
+pub use self::{core::Core, restore::fate};
 
 use std::io;
 

@@ -225,8 +225,8 @@ fn adjusted(spec: &AppSpec, args: &Start) -> AppSpec {
     spec.env.extend(variables(&args.env));
     match args.instances {
         None => spec,
-        Some(Instances::Count(count)) => spec.scaled(count),
-        Some(Instances::Max) => spec.scaled(Machine.cpus()),
+        Some(Instances::Count(count)) => resolve::rescale(&spec, count),
+        Some(Instances::Max) => resolve::rescale(&spec, Machine.cpus()),
     }
 }
 

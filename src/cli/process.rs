@@ -4,8 +4,9 @@ use std::{env, io, process::ExitCode};
 
 use super::{failure::Failure, home::Home};
 use crate::{
+    daemon::{self, Core, Turn},
     guard::{self, Grip, GuardConfig, Mode},
-    platform::linux::daemon,
+    platform::linux::daemon::{self as platform, Config},
 };
 
 /// The metrics server's port, unless `BUNPILOT_HTTP_PORT` says otherwise.
@@ -26,7 +27,7 @@ pub(crate) fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
     }))
 }
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is told to end: here core and world meet.
 pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BUNPILOT_LOG")
         .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info,glommio=warn"));
@@ -35,16 +36,27 @@ pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
         .with_ansi(false)
         .with_writer(io::stderr)
         .init();
-    let config = daemon::Config {
+    let config = Config {
         home: home.folder().to_owned(),
         socket: home.socket().to_owned(),
         http_port: http_port()?,
     };
-    daemon::run(&config).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, "the daemon cannot run");
-        Failure::Local(error.to_string())
-    })
+    let opened = platform::open(config, daemon::fate).map_err(|error| cannot_run(&error))?;
+    let Some((mut outside, start)) = opened else { return Ok(()) };
+    let mut core = Core::begin(start);
+    let mut events = Vec::new();
+    while daemon::turn(&mut core, &mut outside.world, &mut events)
+        .map_err(|error| cannot_run(&error))?
+        == Turn::GoOn
+    {}
+    outside.farewell();
+    Ok(())
+}
+
+fn cannot_run(error: &dyn std::error::Error) -> Failure {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(%error, cause, "the daemon cannot run");
+    Failure::Local(error.to_string())
 }
 
 /// `BUNPILOT_HTTP_PORT`; 0 is no server.

@@ -8,6 +8,7 @@ mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
@@ -88,6 +89,12 @@ pub fn daemon(raw: Option<&RawDaemon>, base: &Base) -> DaemonFiles {
         socket: file(|raw| &raw.socket_file),
         log: file(|raw| &raw.log_file),
     }
+}
+
+/// The same app with another number of workers.
+#[must_use]
+pub fn rescale(spec: &AppSpec, instances: NonZeroU16) -> AppSpec {
+    AppSpec { instances, ..spec.clone() }
 }
 
 impl Fault {

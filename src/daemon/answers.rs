@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Core, jobs::Asker};
 use crate::{
     control::wire::{Code, Reply, Target},
-    domain::{ClientId, Moment, Usage, WorkerId},
+    domain::{AppId, ClientId, Moment, Usage, WorkerId},
     metrics::rates::Rate,
     supervisor::Refusal,
     world::{self, Action, Answer, Depth, Record},
@@ -265,13 +265,13 @@ impl Core {
 
     fn answer(&self, now: Moment, question: &Question) -> Reply {
         match question {
-            Question::List | Question::Metrics(None) => Reply::Done(value(&self.list(now))),
+            Question::List | Question::Metrics(None) => Reply::Done(value(&self.list())),
             Question::Metrics(Some(name)) => match self.apps.find(name) {
-                Some(id) => Reply::Done(json!([self.app_status(now, id)])),
+                Some(id) => Reply::Done(json!([self.app_status(id)])),
                 None => Reply::Failed(Code::NoSuchApp, format!("App \"{name}\" not found.")),
             },
             Question::Status(name, index) => match self.apps.find(name) {
-                Some(id) => self.one_status(now, id, *index),
+                Some(id) => self.one_status(id, *index),
                 None => Reply::Failed(Code::NoSuchApp, format!("App not found: {name}")),
             },
             Question::Exposition => {
@@ -282,8 +282,8 @@ impl Core {
         }
     }
 
-    fn one_status(&self, now: Moment, id: crate::domain::AppId, index: Option<u16>) -> Reply {
-        let Some(mut status) = self.app_status(now, id) else {
+    fn one_status(&self, id: AppId, index: Option<u16>) -> Reply {
+        let Some(mut status) = self.app_status(id) else {
             return Reply::Failed(Code::NoSuchApp, "the app is being deleted".to_owned());
         };
         if let Some(index) = index {

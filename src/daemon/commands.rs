@@ -314,10 +314,7 @@ impl Core {
                 self.wake(id);
                 self.open_sockets(id);
             }
-            Request::Stop(_) | Request::Delete(_) => {
-                self.wake(id);
-                self.close_sockets(id);
-            }
+            Request::Stop(_) | Request::Delete(_) => self.wake(id),
             Request::Reload(_) => {
                 self.reloads.insert(ticket, (id, now));
                 self.open_sockets(id);
@@ -358,10 +355,8 @@ impl Core {
 
     /// Whether a new worker can surely listen while the old one does.
     fn hands_over(&self, app: AppId) -> bool {
-        self.supervisor.app(app).is_none_or(|it| {
-            let spec = it.spec();
-            spec.port.is_none() || spec.inherits()
-        })
+        let app = self.supervisor.app(app);
+        app.is_none_or(|it| it.spec().port.is_none() || it.spec().inherits())
     }
 
     pub(super) fn progressed(&mut self, ticket: Ticket, worker: WorkerId, step: Step) {

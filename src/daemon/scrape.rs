@@ -111,14 +111,11 @@ impl Core {
     }
 
     fn places_metrics(&self, now: Moment, app: AppView<'_>, tally: &Tally) -> Vec<metrics::Worker> {
-        let mut workers = Vec::new();
-        for place in app.places() {
-            let exits = tally.exits.get(&place.id.index).cloned().unwrap_or_default();
-            let mut row = self.place_metrics(now, &place);
-            row.exits.clone_from(&exits);
-            workers.push(row);
-        }
-        workers
+        let row = |place: PlaceView| metrics::Worker {
+            exits: tally.exits.get(&place.id.index).cloned().unwrap_or_default(),
+            ..self.place_metrics(now, &place)
+        };
+        app.places().map(row).collect()
     }
 
     fn place_metrics(&self, now: Moment, place: &PlaceView) -> metrics::Worker {

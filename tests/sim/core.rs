@@ -13,9 +13,9 @@ use std::{env, num::NonZeroU16, time::Duration};
 use bunpilot::{
     config::raw::RawApp,
     control::wire::{Command, Force, Progress, Target},
-    daemon::{Core, Facts, Life, Turn, turn},
+    daemon::{Core, Turn, turn},
     domain::{ClientId, Clock, Pid, Signal, Strategy},
-    world::{Dialect, Event, Goal, Question},
+    world::{Dialect, Event, Facts, Goal, Life, Question, Start},
 };
 use serde_json::Value;
 
@@ -111,10 +111,15 @@ impl Run {
     #[track_caller]
     fn take_over(&mut self, life: Life) {
         self.over = false;
-        self.core = Core::new(facts(&self.outside));
-        let (now, saved) = (self.outside.now(), self.outside.disk.saved());
         let survivors = self.outside.survivors();
-        self.core.restore(now, life, saved, survivors);
+        self.core = Core::begin(Start {
+            now: self.outside.now(),
+            facts: facts(&self.outside),
+            life,
+            saved: self.outside.disk.saved(),
+            survivors,
+            notes: Vec::new(),
+        });
     }
 
     /// Clients that may say more.

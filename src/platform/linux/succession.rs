@@ -16,14 +16,13 @@ use super::{
     world::Shared,
 };
 use crate::{
-    daemon::Fate,
     domain::{Signal, WorkerId},
     guard::{
         self, GuardError,
         link::Link,
         wire::{Life, Notice, Order},
     },
-    world::{Event, Reach},
+    world::{Event, Fate, Reach},
 };
 
 /// Rest before another try to start a guard.

@@ -125,7 +125,10 @@ impl Barrier {
     /// Whether `action` waits for the database, or for another action that does.
     fn holds(&self, action: &Action) -> bool {
         self.flushed < self.token
-            && matches!(action, Action::Spawn(_) | Action::Forget(_) | Action::Signal(..))
+            && matches!(
+                action,
+                Action::Spawn(_) | Action::Note(..) | Action::Forget(_) | Action::Signal(..)
+            )
     }
 
     /// The database has everything up to `token`.
@@ -142,6 +145,12 @@ impl LinuxWorld {
     /// Begins a task with the next turn.
     pub(super) fn begin(&mut self, task: impl Future<Output = ()> + 'static) {
         self.tasks.push(Box::pin(task));
+    }
+
+    /// Whether nothing is left to carry out and every worker's output is written.
+    pub(super) fn is_done(&mut self) -> bool {
+        self.release();
+        self.shared.barrier.borrow().held.is_empty() && self.shared.closing.borrow().is_empty()
     }
 
     /// Carries out what the barrier held, once the database is written.

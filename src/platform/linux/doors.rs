@@ -1,0 +1,110 @@
+//! Listening sockets that outlive the daemon: its own two, and those its apps' workers inherit.
+//!
+//! Decides which of those the guard kept are used again; never accepts on any.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
+};
+
+use super::{
+    daemon::{Config, DaemonError},
+    keepsakes::Keepsakes,
+    listeners::{self, Listeners},
+};
+use crate::domain::AppId;
+
+/// Names under which the guard keeps the daemon's own sockets.
+pub(super) const CONTROL_KEY: &str = "control";
+pub(super) const HTTP_KEY: &str = "http";
+
+/// What the guard kept, by name.
+pub(super) type Held = BTreeMap<String, OwnedFd>;
+
+/// Takes back the sockets of `apps`; yields the keys of those nobody needs any more.
+pub(super) fn adopt_sockets(
+    apps: &BTreeSet<AppId>,
+    sockets: &mut Listeners,
+    keepsakes: &mut Keepsakes,
+    held: &mut Held,
+) -> Vec<String> {
+    let mut groups: BTreeMap<AppId, BTreeMap<usize, (String, OwnedFd)>> = BTreeMap::new();
+    for (key, fd) in std::mem::take(held) {
+        match listeners::parse_key(&key) {
+            Some((app, index)) => {
+                groups.entry(app).or_default().insert(index, (key, fd));
+            }
+            None => {
+                held.insert(key, fd);
+            }
+        }
+    }
+    let mut needless = Vec::new();
+    for (app, group) in groups {
+        let (keys, fds): (Vec<_>, Vec<_>) = group.into_values().unzip();
+        if !apps.contains(&app) {
+            needless.extend(keys);
+            continue;
+        }
+        for (key, fd) in keys.iter().zip(&fds) {
+            keepsakes.socket(key, fd);
+        }
+        if let Err(why) = sockets.adopt(app, fds) {
+            tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+        }
+    }
+    needless
+}
+
+/// The control socket: the one the guard kept, else a new one.
+///
+/// # Errors
+///
+/// If it cannot be opened.
+pub(super) fn control_socket(
+    config: &Config,
+    held: &mut Held,
+) -> Result<UnixListener, DaemonError> {
+    if let Some(fd) = held.remove(CONTROL_KEY)
+        && config.socket.exists()
+    {
+        return Ok(UnixListener::from(fd));
+    }
+    let failed = |source| DaemonError::Socket { path: config.socket.clone(), source };
+    match std::fs::remove_file(&config.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => (),
+    }
+    let listener = UnixListener::bind(&config.socket).map_err(failed)?;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&config.socket, mode).map_err(failed)?;
+    Ok(listener)
+}
+
+/// The metrics server's socket, and what to say about it.
+pub(super) fn http_socket(
+    config: &Config,
+    held: &mut Held,
+) -> (Option<TcpListener>, Result<String, String>) {
+    let kept = held.remove(HTTP_KEY).map(TcpListener::from);
+    let Some(port) = config.http_port else { return (None, Ok("off".to_owned())) };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match kept.map_or_else(|| TcpListener::bind(address), Ok) {
+        Ok(listener) => {
+            let bound = listener.local_addr().unwrap_or(address);
+            (Some(listener), Ok(bound.to_string()))
+        }
+        Err(error) => (
+            None,
+            Err(format!(
+                "no metrics server: cannot listen on {address} ({error}); free the port, or set \
+                 `BUNPILOT_HTTP_PORT` and restart the daemon"
+            )),
+        ),
+    }
+}
