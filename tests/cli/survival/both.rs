@@ -121,7 +121,7 @@ fn the_guard_dies_over_every_verb() {
     let home = &witness.home;
     let mut wanted = Wanted::None;
     let mut unfulfilled = 0;
-    for round in 0..rounds(8) {
+    for round in 0..rounds(5) {
         let verb = Verb::pick(&mut luck, wanted);
         let mut order = home.spawn(verb.command(home));
         luck.dawdle(MOMENT_MAX);
@@ -192,7 +192,7 @@ fn guard_and_daemon_die_together_over_every_verb() {
     home.start([scribe("writer", "0.004", 1)]).succeeded();
     let writer = home.online("writer", 1);
     let mut wanted = Wanted::None;
-    for round in 0..rounds(8) {
+    for round in 0..rounds(5) {
         let verb = Verb::pick(&mut luck, wanted);
         let order = home.spawn(verb.command(&home));
         luck.dawdle(MOMENT_MAX);
