@@ -15,7 +15,7 @@ mod voices;
 
 pub use self::{
     core::{Core, Facts},
-    restore::{Fate, Life, fate},
+    restore::{Fate, Life, fate, http_port},
 };
 
 use std::io;

@@ -13,6 +13,9 @@ use crate::{
     world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},
 };
 
+/// The metrics server's port unless somebody says otherwise, as the original has it.
+const HTTP_PORT: u16 = 9615;
+
 /// Whether the guard outlived the daemon before us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -42,6 +45,13 @@ pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
         Some(spec) if spec.cluster.strategy != Strategy::Inherit => Fate::Kept,
         Some(_) | None => Fate::Ended,
     }
+}
+
+/// The port of the metrics server that the apps of an earlier daemon ask for.
+#[must_use]
+pub fn http_port(saved: &Saved) -> u16 {
+    let specs: Vec<_> = saved.apps.iter().filter_map(|it| read(&it.config)).collect();
+    resolve::http_port(specs.iter().map(Arc::as_ref)).unwrap_or(HTTP_PORT)
 }
 
 impl Core {

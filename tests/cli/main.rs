@@ -7,5 +7,6 @@
 )]
 
 mod defects;
+mod operator;
 mod quick_start;
 mod test;

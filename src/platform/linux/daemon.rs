@@ -56,8 +56,19 @@ pub struct Config {
     pub home: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// Port of the metrics server on the loopback address; `None`: no server.
-    pub http_port: Option<u16>,
+    /// Port of the metrics server on the loopback address.
+    pub http_port: HttpPort,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpPort {
+    /// Nowhere.
+    Off,
+    /// On this port.
+    At(u16),
+    /// Where an app wishes it (`metrics.httpPort`), else on the usual port.
+    AsConfigured,
 }
 
 /// Why the daemon cannot run.
@@ -167,7 +178,12 @@ fn assemble(
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
     let control = control_socket(config, &mut inventory)?;
-    let (http, http_state) = http_socket(config, &mut inventory);
+    let http_port = match config.http_port {
+        HttpPort::Off => None,
+        HttpPort::At(port) => Some(port),
+        HttpPort::AsConfigured => Some(daemon::http_port(&saved)),
+    };
+    let (http, http_state) = http_socket(http_port, &mut inventory);
     let mut core = Core::new(facts(&runtime, &pump, inventory.rung, &http_state));
     for note in notes.iter().map(ToString::to_string).chain(http_state.err()) {
         core.note(note);
@@ -327,11 +343,11 @@ fn control_socket(config: &Config, inventory: &mut Inventory) -> Result<UnixList
 
 /// The metrics server's socket, and what to say about it.
 fn http_socket(
-    config: &Config,
+    port: Option<u16>,
     inventory: &mut Inventory,
 ) -> (Option<TcpListener>, Result<String, String>) {
     let kept = inventory.held.remove(HTTP_KEY).map(TcpListener::from);
-    let Some(port) = config.http_port else { return (None, Ok("off".to_owned())) };
+    let Some(port) = port else { return (None, Ok("off".to_owned())) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match kept.map_or_else(|| TcpListener::bind(address), Ok) {
         Ok(listener) => {
