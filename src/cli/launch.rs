@@ -17,6 +17,7 @@ use super::{
     failure::{Failure, Outcome},
     home::{Home, Http},
 };
+use crate::platform::host::own_program;
 
 /// Longest wait for a new daemon to answer.
 const BOOT_MAX: Duration = Duration::from_secs(10);
@@ -102,7 +103,7 @@ fn comes_back(home: &Home, daemon: &Daemon) -> bool {
 
 /// Starts a guard, which starts the daemon.
 pub(crate) fn guard(home: &Home, bond: Bond) -> Result<Child, Failure> {
-    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let program = own_program().map_err(Failure::io("find this program's file"))?;
     let log = log_file(home)?;
     let copy = log.try_clone().map_err(Failure::io("copy a file descriptor"))?;
     let mut command = Command::new(&program);

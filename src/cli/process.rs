@@ -8,12 +8,15 @@ use super::{
 };
 use crate::{
     guard::{self, Grip, GuardConfig, Mode},
-    platform::linux::daemon::{self, HttpPort},
+    platform::{
+        host::own_program,
+        linux::daemon::{self, HttpPort},
+    },
 };
 
 /// Runs the guard until its daemon ends for good.
 pub(crate) fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
-    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let program = own_program().map_err(Failure::io("find this program's file"))?;
     let grip = match env::var("BUNPILOT_TREES").as_deref() {
         Ok("session") => Grip::Session,
         Ok(_) | Err(_) => Grip::Best,
