@@ -1,7 +1,6 @@
 //! Starts the daemon when a command needs one and none answers.
 
 use std::{
-    env,
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},

@@ -27,7 +27,7 @@ pub struct Machine;
 ///
 /// If `/proc` does not tell.
 pub fn own_program() -> io::Result<PathBuf> {
-    env::current_exe().map(|path| successor(path, |it| it.is_file()))
+    env::current_exe().map(|path| successor(path, Path::is_file))
 }
 
 /// The kernel marks the path of a file that was replaced or removed, see `proc_pid_exe(5)`.
