@@ -14,7 +14,10 @@ mod scrape;
 mod strangers;
 mod voices;
 
-pub use self::{core::Core, restore::fate};
+pub use self::{
+    core::Core,
+    restore::{fate, http_port},
+};
 
 use std::io;
 

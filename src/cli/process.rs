@@ -2,19 +2,22 @@
 
 use std::{env, io, process::ExitCode};
 
-use super::{failure::Failure, home::Home};
+use super::{
+    failure::{Failure, Verdict},
+    home::Home,
+};
 use crate::{
     daemon::{self, Core, Turn},
     guard::{self, Grip, GuardConfig, Mode},
-    platform::linux::daemon::{self as platform, Config},
+    platform::{
+        host::own_program,
+        linux::daemon::{self as platform, Config, HttpPort},
+    },
 };
-
-/// The metrics server's port, unless `BUNPILOT_HTTP_PORT` says otherwise.
-const HTTP_PORT: u16 = 9615;
 
 /// Runs the guard until its daemon ends for good.
 pub(crate) fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
-    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let program = own_program().map_err(Failure::io("find this program's file"))?;
     let grip = match env::var("BUNPILOT_TREES").as_deref() {
         Ok("session") => Grip::Session,
         Ok(_) | Err(_) => Grip::Best,
@@ -34,6 +37,8 @@ pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // It would be told on standard error, which is the log: on a full disk that panics.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .init();
     let config = Config {
@@ -56,16 +61,16 @@ pub(crate) fn daemon(home: &Home) -> Result<(), Failure> {
 fn cannot_run(error: &dyn std::error::Error) -> Failure {
     let cause = error.source().map(ToString::to_string);
     tracing::error!(%error, cause, "the daemon cannot run");
-    Failure::Local(error.to_string())
+    Failure::Told(Verdict::Failed)
 }
 
 /// `BUNPILOT_HTTP_PORT`; 0 is no server.
-fn http_port() -> Result<Option<u16>, Failure> {
+fn http_port() -> Result<HttpPort, Failure> {
     match env::var("BUNPILOT_HTTP_PORT") {
-        Err(_unset) => Ok(Some(HTTP_PORT)),
+        Err(_unset) => Ok(HttpPort::AsConfigured(daemon::http_port)),
         Ok(text) => match text.parse() {
-            Ok(0) => Ok(None),
-            Ok(port) => Ok(Some(port)),
+            Ok(0) => Ok(HttpPort::Off),
+            Ok(port) => Ok(HttpPort::At(port)),
             Err(_) => Err(Failure::Local(format!(
                 "`BUNPILOT_HTTP_PORT` is `{text}`; it must be a port, or 0 for no metrics server"
             ))),

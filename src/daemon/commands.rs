@@ -339,15 +339,15 @@ impl Core {
         }
         let answer = match outcome {
             Outcome::Done => self.jobs.close(ticket),
-            Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),
+            Outcome::Failed(why) => self.jobs.fail_at_work(ticket, Code::Failed, &why),
             Outcome::RolledBack(why) => {
                 let hint = if shares { "" } else { SHARE_HINT };
                 let why = format!("{why}; rolled back, the old workers go on{hint}");
-                self.jobs.fail(ticket, Code::Failed, why)
+                self.jobs.fail_at_work(ticket, Code::Failed, &why)
             }
             Outcome::Superseded => {
-                let why = "a later command took its place".to_owned();
-                self.jobs.fail(ticket, Code::Busy, why)
+                let why = "a later command took its place";
+                self.jobs.fail_at_work(ticket, Code::Busy, why)
             }
         };
         self.answered(answer);

@@ -13,6 +13,9 @@ use crate::{
     world::{Fate, Goal, Life, Saved, SavedApp, SavedInstance, Survivor},
 };
 
+/// The metrics server's port unless somebody says otherwise, as the original has it.
+const HTTP_PORT: u16 = 9615;
+
 /// Judges a worker that nobody watched over.
 ///
 /// One that inherited its listening socket cannot be kept: the other sockets of the group, and
@@ -24,6 +27,13 @@ pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
         Some(spec) if !spec.inherits() => Fate::Kept,
         Some(_) | None => Fate::Ended,
     }
+}
+
+/// The port of the metrics server that the apps of an earlier daemon ask for.
+#[must_use]
+pub fn http_port(saved: &Saved) -> u16 {
+    let specs: Vec<_> = saved.apps.iter().filter_map(|it| read(&it.config)).collect();
+    resolve::http_port(specs.iter().map(Arc::as_ref)).unwrap_or(HTTP_PORT)
 }
 
 impl Core {

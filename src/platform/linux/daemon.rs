@@ -56,8 +56,19 @@ pub struct Config {
     pub home: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// Port of the metrics server on the loopback address; `None`: no server.
-    pub http_port: Option<u16>,
+    /// Port of the metrics server on the loopback address.
+    pub http_port: HttpPort,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug)]
+pub enum HttpPort {
+    /// Nowhere.
+    Off,
+    /// On this port.
+    At(u16),
+    /// Where an app wishes it (`metrics.httpPort`), else on the usual port.
+    AsConfigured(fn(&Saved) -> u16),
 }
 
 /// Why the daemon cannot run.
@@ -190,7 +201,12 @@ fn assemble(
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
     let control = control_socket(config, &mut inventory.held)?;
-    let (http, http_state) = http_socket(config, &mut inventory.held);
+    let http_port = match config.http_port {
+        HttpPort::Off => None,
+        HttpPort::At(port) => Some(port),
+        HttpPort::AsConfigured(of) => Some(of(&saved)),
+    };
+    let (http, http_state) = http_socket(http_port, &mut inventory.held);
     let facts = facts(&runtime, &pump, inventory.rung, &http_state);
     let notes = notes.iter().map(ToString::to_string).chain(http_state.err()).collect();
 

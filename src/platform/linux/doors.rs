@@ -48,11 +48,11 @@ pub(super) fn control_socket(
 
 /// The metrics server's socket, and what to say about it.
 pub(super) fn http_socket(
-    config: &Config,
+    port: Option<u16>,
     held: &mut Held,
 ) -> (Option<TcpListener>, Result<String, String>) {
     let kept = held.remove(HTTP_KEY).map(TcpListener::from);
-    let Some(port) = config.http_port else { return (None, Ok("off".to_owned())) };
+    let Some(port) = port else { return (None, Ok("off".to_owned())) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match kept.map_or_else(|| TcpListener::bind(address), Ok) {
         Ok(listener) => {
