@@ -1,7 +1,11 @@
 //! Requests and replies, and how they look on the line.
 
+mod reply;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+pub use reply::{Code, Reply};
 
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -337,93 +341,6 @@ impl Args<'_> {
     }
 }
 
-/// One line from the daemon.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// The command is done.
-    Done(Value),
-    /// The command was refused or failed.
-    Failed(Code, String),
-    /// The command goes on.
-    Chunk(Value),
-}
-
-/// What kind of failure, so that a client need not read prose. The CLI's exit status follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Code {
-    /// It was tried and did not work.
-    Failed,
-    /// The request itself makes no sense.
-    Usage,
-    /// The app is known but does not run.
-    NotRunning,
-    /// There is no such app, or no such instance.
-    NoSuchApp,
-    /// The app runs already.
-    AlreadyRunning,
-    /// Another command for this app is under way.
-    Busy,
-    /// The configuration is wrong.
-    Config,
-}
-
-/// A reply as it stands on the line.
-#[derive(Debug, Serialize, Deserialize)]
-struct ReplyLine {
-    id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ok: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stream: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    code: Option<Code>,
-}
-
-impl Reply {
-    /// Writes the reply as one line, newline included.
-    #[must_use]
-    pub fn line(self, id: &str) -> Vec<u8> {
-        let mut line = ReplyLine {
-            id: id.to_owned(),
-            ok: None,
-            stream: None,
-            data: None,
-            error: None,
-            code: None,
-        };
-        match self {
-            Self::Done(data) => (line.ok, line.data) = (Some(true), Some(data)),
-            Self::Failed(code, error) => {
-                (line.ok, line.error, line.code) = (Some(false), Some(error), Some(code));
-            }
-            Self::Chunk(data) => (line.stream, line.data) = (Some(true), Some(data)),
-        }
-        json_line(&line)
-    }
-
-    /// Reads one line: the id it answers and what it says; `None` if it is no reply.
-    #[must_use]
-    pub fn parse(line: &[u8]) -> Option<(String, Self)> {
-        let line: ReplyLine = serde_json::from_slice(line).ok()?;
-        let data = line.data.unwrap_or(Value::Null);
-        let reply = match (line.stream, line.ok) {
-            (Some(true), _) => Self::Chunk(data),
-            (_, Some(true)) => Self::Done(data),
-            (_, Some(false)) => {
-                let error = line.error.unwrap_or_else(|| "failed without a reason".to_owned());
-                Self::Failed(line.code.unwrap_or(Code::Failed), error)
-            }
-            (Some(false) | None, None) => return None,
-        };
-        Some((line.id, reply))
-    }
-}
-
 fn json_line(value: &impl Serialize) -> Vec<u8> {
     // These types hold only strings, numbers and JSON values: writing them cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
@@ -490,17 +407,5 @@ mod tests {
             "7",
             "Argument `instances` must be a whole number in range",
         );
-    }
-
-    #[test]
-    fn replies_read_and_write() {
-        for reply in [
-            Reply::Done(json!({"pong":true})),
-            Reply::Failed(Code::NoSuchApp, "App not found: x".into()),
-            Reply::Chunk(json!({"step":"online"})),
-        ] {
-            let line = reply.clone().line("9");
-            assert_eq!(Reply::parse(line.trim_ascii()), Some(("9".to_owned(), reply)));
-        }
     }
 }

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{Core, jobs::Asker};
 use crate::{
@@ -234,11 +237,11 @@ impl Core {
         }
     }
 
-    fn answer(&self, now: Moment, question: &Question) -> Reply {
+    fn answer(&self, now: Moment, question: &Question) -> Reply<Box<RawValue>> {
         match question {
-            Question::List | Question::Metrics(None) => Reply::Done(value(&self.list(now))),
+            Question::List | Question::Metrics(None) => done(&self.list(now)),
             Question::Metrics(Some(name)) => match self.apps.find(name) {
-                Some(id) => Reply::Done(json!([self.app_status(now, id)])),
+                Some(id) => done(&[self.app_status(now, id)]),
                 None => Reply::Failed(Code::NoSuchApp, format!("App \"{name}\" not found.")),
             },
             Question::Status(name, index) => match self.apps.find(name) {
@@ -247,13 +250,18 @@ impl Core {
             },
             Question::Exposition => {
                 let text = self.exposition(now, world::Dialect::Text);
-                Reply::Done(Value::String(String::from_utf8_lossy(&text).into_owned()))
+                done(&String::from_utf8_lossy(&text))
             }
-            Question::Dump => Reply::Done(value(&self.daemon_status(now))),
+            Question::Dump => done(&self.daemon_status(now)),
         }
     }
 
-    fn one_status(&self, now: Moment, id: crate::domain::AppId, index: Option<u16>) -> Reply {
+    fn one_status(
+        &self,
+        now: Moment,
+        id: crate::domain::AppId,
+        index: Option<u16>,
+    ) -> Reply<Box<RawValue>> {
         let Some(mut status) = self.app_status(now, id) else {
             return Reply::Failed(Code::NoSuchApp, "the app is being deleted".to_owned());
         };
@@ -264,7 +272,7 @@ impl Core {
                 return Reply::Failed(Code::NoSuchApp, why);
             }
         }
-        Reply::Done(value(&status))
+        done(&status)
     }
 
     fn http_answer(
@@ -281,15 +289,15 @@ impl Core {
             };
         }
         let (status, body) = match self.answer(now, question) {
-            Reply::Done(data) | Reply::Chunk(data) => (200, data),
-            Reply::Failed(Code::NoSuchApp, why) => (404, json!({ "error": why })),
-            Reply::Failed(_, why) => (500, json!({ "error": why })),
+            Reply::Done(data) | Reply::Chunk(data) => (200, data.get().to_owned()),
+            Reply::Failed(Code::NoSuchApp, why) => (404, json!({ "error": why }).to_string()),
+            Reply::Failed(_, why) => (500, json!({ "error": why }).to_string()),
         };
-        Answer { status, content_type: "application/json", body: body.to_string().into_bytes() }
+        Answer { status, content_type: "application/json", body: body.into_bytes() }
     }
 }
 
-fn value(status: &impl serde::Serialize) -> Value {
+fn done(what: &(impl serde::Serialize + ?Sized)) -> Reply<Box<RawValue>> {
     // These types hold only strings, numbers and lists: writing them cannot fail.
-    serde_json::to_value(status).unwrap_or_default()
+    Reply::Done(to_raw_value(what).unwrap_or_else(|_never| RawValue::NULL.to_owned()))
 }
