@@ -46,7 +46,7 @@ mod wish;
 #[cfg(test)]
 mod example;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -55,11 +55,13 @@ use client::Daemon;
 use failure::{Failure, Outcome, Verdict};
 use home::Home;
 use output::{Format, Out};
-
-use crate::guard;
+use process::Role;
 
 /// Does what the command line says; returns the exit status.
 pub fn main() -> ExitCode {
+    if let Some(role) = Role::of(env::args_os()) {
+        return role.play();
+    }
     let line = Line::parse();
     let format = if line.json { Format::Json } else { Format::Human };
     let mut out = Out::standard(format);
@@ -103,10 +105,5 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Sdk { command } => project::sdk(&command, out),
         Command::Demo => demo::run(out),
         Command::DemoServer => demo::server::run(),
-        Command::Guard { detach } => {
-            let mode = if detach { guard::Mode::Detached } else { guard::Mode::Foreground };
-            process::guard(&home()?, mode).map(|_code| ())
-        }
-        Command::DaemonProcess => process::daemon(&home()?),
     }
 }
