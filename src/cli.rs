@@ -46,7 +46,7 @@ mod wish;
 #[cfg(test)]
 mod example;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{env, ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -55,14 +55,16 @@ use client::Daemon;
 use failure::{Failure, Outcome, Verdict};
 use home::Home;
 use output::{Format, Out};
-
-use crate::guard;
+use process::Role;
 
 /// Does what the command line says; returns the exit status.
 pub fn main() -> ExitCode {
+    if let Some(role) = Role::of(env::args_os()) {
+        return role.play();
+    }
     let line = match Line::try_parse() {
         Ok(line) => line,
-        Err(error) if error.use_stderr() && wants_json(std::env::args_os()) => {
+        Err(error) if error.use_stderr() && wants_json(env::args_os()) => {
             let mut out = Out::standard(Format::Json);
             return ExitCode::from(status(Err(Failure::Usage(essence(&error))), &mut out));
         }
@@ -122,10 +124,5 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Sdk { command } => project::sdk(&command, out),
         Command::Demo => demo::run(out),
         Command::DemoServer => demo::server::run(),
-        Command::Guard { detach } => {
-            let mode = if detach { guard::Mode::Detached } else { guard::Mode::Foreground };
-            process::guard(&home()?, mode).map(|_code| ())
-        }
-        Command::DaemonProcess => process::daemon(&home()?),
     }
 }

@@ -107,13 +107,6 @@ pub(crate) enum Command {
     /// Show a reload under load on an example server, in 15 seconds
     Demo,
 
-    #[command(name = "__guard", hide = true)]
-    Guard {
-        #[arg(long)]
-        detach: bool,
-    },
-    #[command(name = "__daemon", hide = true)]
-    DaemonProcess,
     #[command(name = "__demo-server", hide = true)]
     DemoServer,
 }

@@ -83,7 +83,7 @@ impl Core {
             }
         };
         if let Err((code, why)) = result {
-            self.reply(asker, Reply::Failed(code, why));
+            self.reply(asker, Reply::<()>::Failed(code, why));
         }
     }
 

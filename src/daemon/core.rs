@@ -179,7 +179,7 @@ impl Core {
     }
 
     /// Writes an answer to whoever asked.
-    pub(super) fn reply(&mut self, asker: &Asker, reply: Reply) {
+    pub(super) fn reply(&mut self, asker: &Asker, reply: Reply<impl serde::Serialize>) {
         let last = !matches!(reply, Reply::Chunk(_));
         self.act(Action::Reply(asker.client, reply.line(&asker.id)));
         if last && self.half_open.contains(&asker.client) && !self.awaits(asker.client) {
@@ -227,7 +227,7 @@ impl Core {
                     self.command(now, &Asker { client, id, progress }, command);
                 }
                 Err(Malformed { id, reason }) => {
-                    let reply = Reply::Failed(crate::control::wire::Code::Usage, reason);
+                    let reply = Reply::<()>::Failed(crate::control::wire::Code::Usage, reason);
                     self.act(Action::Reply(client, reply.line(&id)));
                 }
             }
