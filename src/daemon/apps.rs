@@ -166,7 +166,8 @@ impl Core {
     pub(super) fn unlisten_if_over(&mut self, id: AppId) {
         let Some(app) = self.supervisor.app(id) else { return };
         let gave_up = || app.places().all(|it| it.state == State::Errored);
-        if app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up()) {
+        let over = app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up());
+        if over && app.spec().inherits() {
             self.act(Action::Unlisten(id));
         }
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     clients::Clients,
     clock,
-    doors::{CONTROL_KEY, HTTP_KEY, Held, adopt_sockets, control_socket, http_socket},
+    doors::{CONTROL_KEY, HTTP_KEY, Held, control_socket, http_socket},
     guardian::{Guardian, hear},
     hatchery::Arrival,
     inbox::Inbox,
@@ -199,7 +199,8 @@ fn assemble(
     let mut sockets = Listeners::default();
     let mut keepsakes = Keepsakes::default();
     let known = saved.apps.iter().map(|it| it.id).collect();
-    let needless = adopt_sockets(&known, &mut sockets, &mut keepsakes, &mut inventory.held);
+    let needless =
+        sockets.adopt_all(&known, &mut inventory.held, |it, fd| keepsakes.socket(it, fd));
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),

@@ -1,9 +1,9 @@
-//! Listening sockets that outlive the daemon: its own two, and those its apps' workers inherit.
+//! The daemon's own two listening sockets, which outlive it with the guard.
 //!
-//! Decides which of those the guard kept are used again; never accepts on any.
+//! Decides whether the one the guard kept is used again; never accepts on any.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::{
@@ -12,12 +12,7 @@ use std::{
     },
 };
 
-use super::{
-    daemon::{Config, DaemonError},
-    keepsakes::Keepsakes,
-    listeners::{self, Listeners},
-};
-use crate::domain::AppId;
+use super::daemon::{Config, DaemonError};
 
 /// Names under which the guard keeps the daemon's own sockets.
 pub(super) const CONTROL_KEY: &str = "control";
@@ -25,41 +20,6 @@ pub(super) const HTTP_KEY: &str = "http";
 
 /// What the guard kept, by name.
 pub(super) type Held = BTreeMap<String, OwnedFd>;
-
-/// Takes back the sockets of `apps`; yields the keys of those nobody needs any more.
-pub(super) fn adopt_sockets(
-    apps: &BTreeSet<AppId>,
-    sockets: &mut Listeners,
-    keepsakes: &mut Keepsakes,
-    held: &mut Held,
-) -> Vec<String> {
-    let mut groups: BTreeMap<AppId, BTreeMap<usize, (String, OwnedFd)>> = BTreeMap::new();
-    for (key, fd) in std::mem::take(held) {
-        match listeners::parse_key(&key) {
-            Some((app, index)) => {
-                groups.entry(app).or_default().insert(index, (key, fd));
-            }
-            None => {
-                held.insert(key, fd);
-            }
-        }
-    }
-    let mut needless = Vec::new();
-    for (app, group) in groups {
-        let (keys, fds): (Vec<_>, Vec<_>) = group.into_values().unzip();
-        if !apps.contains(&app) {
-            needless.extend(keys);
-            continue;
-        }
-        for (key, fd) in keys.iter().zip(&fds) {
-            keepsakes.socket(key, fd);
-        }
-        if let Err(why) = sockets.adopt(app, fds) {
-            tracing::warn!(app = app.0, why, "the app's sockets do not fit");
-        }
-    }
-    needless
-}
 
 /// The control socket: the one the guard kept, else a new one.
 ///

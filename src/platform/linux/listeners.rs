@@ -44,7 +44,7 @@ fn key(app: AppId, index: usize) -> String {
 }
 
 /// Reads a [`key`].
-pub(super) fn parse_key(text: &str) -> Option<(AppId, usize)> {
+fn parse_key(text: &str) -> Option<(AppId, usize)> {
     let (app, index) = text.strip_prefix("listen/")?.split_once('/')?;
     Some((AppId(app.parse().ok()?), index.parse().ok()?))
 }
@@ -84,8 +84,39 @@ impl Listeners {
         }
     }
 
+    /// Takes the sockets of `apps` back out of all that the guard kept, and shows each to `keep`;
+    /// yields the keys of those nobody needs any more.
+    pub(super) fn adopt_all(
+        &mut self,
+        apps: &BTreeSet<AppId>,
+        held: &mut BTreeMap<String, OwnedFd>,
+        mut keep: impl FnMut(&str, &OwnedFd),
+    ) -> Vec<String> {
+        let mut groups: BTreeMap<AppId, BTreeMap<usize, OwnedFd>> = BTreeMap::new();
+        for (text, fd) in std::mem::take(held) {
+            match parse_key(&text) {
+                Some((app, index)) => drop(groups.entry(app).or_default().insert(index, fd)),
+                None => drop(held.insert(text, fd)),
+            }
+        }
+        let mut needless = Vec::new();
+        for (app, group) in groups {
+            if !apps.contains(&app) {
+                needless.extend(group.into_keys().map(|index| key(app, index)));
+                continue;
+            }
+            for (index, fd) in &group {
+                keep(&key(app, *index), fd);
+            }
+            if let Err(why) = self.adopt(app, group.into_values().collect()) {
+                tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+            }
+        }
+        needless
+    }
+
     /// Takes back sockets the guard kept.
-    pub(super) fn adopt(&mut self, app: AppId, sockets: Vec<OwnedFd>) -> Result<(), String> {
+    fn adopt(&mut self, app: AppId, sockets: Vec<OwnedFd>) -> Result<(), String> {
         let group = Group::adopt(sockets).map_err(|error| in_words(&error))?;
         self.apps.insert(app, Shared::new(group));
         Ok(())
@@ -94,7 +125,9 @@ impl Listeners {
     /// Closes an app's sockets; yields the keys the guard is to let go.
     pub(super) fn close(&mut self, app: AppId) -> Vec<String> {
         self.failed.remove(&app);
-        let count = self.apps.remove(&app).map_or(0, |it| it.group.fds().len());
+        let Some(Shared { group, .. }) = self.apps.remove(&app) else { return Vec::new() };
+        let count = group.fds().len();
+        group.close();
         (0..count).map(|index| key(app, index)).collect()
     }
 
