@@ -95,7 +95,7 @@ impl Run {
         self.turn();
         self.outside.inner.note("> kill -9");
         self.outside.bereave();
-        if self.luck.percent(10) {
+        if self.luck.percent(20) {
             self.outside.disk.lose_one();
         }
         self.take_over(Life::Next);
@@ -194,6 +194,11 @@ impl Run {
             }
             12 => {
                 let id = self.client();
+                for _ in 0..self.luck.below(4) {
+                    let question = [Command::List, Command::Exposition, Command::Dump];
+                    let question = self.luck.pick(&question).clone();
+                    self.ask(id, question);
+                }
                 if self.luck.percent(50) {
                     self.outside.send(id, b"{\"id\":\"half\",\"cmd\":\"sto");
                 }
@@ -236,6 +241,14 @@ impl Run {
     /// The daemon is told to end, and does.
     #[track_caller]
     fn farewell(&mut self) {
+        if self.luck.percent(30) {
+            // Strangers, and nobody else, may be left: they are waited for as well.
+            self.die();
+            self.outside.disk.lose_one();
+            self.outside.disk.lose_one();
+            self.take_over(Life::Next);
+            self.outside.now_comes(Event::Signalled(Signal::TERM));
+        }
         let asker = self.outside.connect();
         for _ in 0..self.luck.below(4) {
             let id = self.client();
