@@ -15,8 +15,8 @@ mod strangers;
 mod voices;
 
 pub use self::{
-    core::{Core, Facts},
-    restore::{Fate, Life, fate},
+    core::Core,
+    restore::{fate, http_port},
 };
 
 use std::io;

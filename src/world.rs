@@ -6,8 +6,12 @@
 //! simulated too.
 
 mod record;
+mod start;
 
-pub use record::{Ended, Goal, Record, Saved, SavedApp, SavedInstance};
+pub use self::{
+    record::{Ended, Goal, Record, Saved, SavedApp, SavedInstance},
+    start::{Facts, Fate, Life, Start},
+};
 
 use std::{io, sync::Arc};
 

@@ -107,13 +107,6 @@ pub(crate) enum Command {
     /// Show a reload under load on an example server, in 15 seconds
     Demo,
 
-    #[command(name = "__guard", hide = true)]
-    Guard {
-        #[arg(long)]
-        detach: bool,
-    },
-    #[command(name = "__daemon", hide = true)]
-    DaemonProcess,
     #[command(name = "__demo-server", hide = true)]
     DemoServer,
 }
@@ -308,7 +301,7 @@ pub(crate) struct Logs {
     /// Go on printing what comes
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How many of the last lines to print
+    /// How many of the last lines to print, of each worker and stream
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub(crate) lines: u32,
     /// Only standard error

@@ -11,7 +11,8 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     clock,
@@ -64,11 +65,15 @@ impl Daemon {
     }
 
     /// Asks something that is answered at once and changes nothing.
-    pub(crate) fn ask(&self, command: &Command) -> Result<Value, Failure> {
+    pub(crate) fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, Failure> {
         self.ask_patiently(command, Absent::Final)
     }
 
-    fn ask_patiently(&self, command: &Command, mut absent: Absent) -> Result<Value, Failure> {
+    fn ask_patiently<T: DeserializeOwned>(
+        &self,
+        command: &Command,
+        mut absent: Absent,
+    ) -> Result<T, Failure> {
         let mut repeats = 0;
         loop {
             match self.connect(absent)?.ask(command) {
@@ -117,11 +122,11 @@ impl Daemon {
 
     fn apps_patiently(&self, target: &Target, absent: Absent) -> Result<Vec<AppStatus>, Failure> {
         let name = match target {
-            Target::All => return read(self.ask_patiently(&Command::List, absent)?),
+            Target::All => return self.ask_patiently(&Command::List, absent),
             Target::App(name) | Target::Instance(name, _) => name,
         };
         match self.ask_patiently(&Command::Status(name.clone()), absent) {
-            Ok(app) => Ok(vec![read(app)?]),
+            Ok(app) => Ok(vec![app]),
             Err(Failure::Refused { code: Code::NoSuchApp, .. }) => Ok(Vec::new()),
             Err(failure) => Err(failure),
         }
@@ -129,8 +134,10 @@ impl Daemon {
 
     /// Whether somebody answers at once.
     pub(crate) fn answers(&self) -> bool {
-        dial(&self.socket)
-            .is_ok_and(|stream| Connection::over(stream, &self.socket).ask(&Command::Ping).is_ok())
+        dial(&self.socket).is_ok_and(|stream| {
+            let pong = Connection::over(stream, &self.socket).ask::<Value>(&Command::Ping);
+            pong.is_ok()
+        })
     }
 
     /// Connects. A socket file nobody listens on is given [`RETURN_MAX`]: the guard may be
@@ -174,7 +181,7 @@ fn dial(path: &std::path::Path) -> io::Result<UnixStream> {
 }
 
 /// Reads a reply as what it should be.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(data: Value) -> Result<T, Failure> {
+pub(crate) fn read<T: DeserializeOwned>(data: Value) -> Result<T, Failure> {
     serde_json::from_value(data).map_err(|wrong| Failure::Garbled(wrong.to_string()))
 }
 
@@ -190,7 +197,7 @@ impl Connection {
         Self { stream: BufReader::new(stream), socket: socket.to_owned() }
     }
 
-    fn ask(&mut self, command: &Command) -> Result<Value, Failure> {
+    fn ask<T: DeserializeOwned>(&mut self, command: &Command) -> Result<T, Failure> {
         self.stream.get_ref().set_read_timeout(Some(QUESTION_MAX)).map_err(|it| self.broken(it))?;
         self.send(command.clone(), Progress::Silent)?;
         self.listen(&mut |_| Ok(()))
@@ -207,31 +214,35 @@ impl Connection {
         self.stream.get_mut().write_all(&line).map_err(|it| self.broken(it))
     }
 
-    fn listen(&mut self, on_step: OnStep<'_>) -> Result<Value, Failure> {
+    fn listen<T: DeserializeOwned>(&mut self, on_step: OnStep<'_>) -> Result<T, Failure> {
         loop {
-            match self.reply()? {
-                Reply::Done(data) => return Ok(data),
-                Reply::Failed(code, message) => return Err(Failure::Refused { code, message }),
-                Reply::Chunk(data) => {
-                    if let Ok(step) = serde_json::from_value(data) {
+            let line = self.line()?;
+            match Reply::<&RawValue>::parse(&line) {
+                Some((_, Reply::Done(data))) => {
+                    let data = serde_json::from_str(data.get());
+                    return data.map_err(|wrong| Failure::Garbled(wrong.to_string()));
+                }
+                Some((_, Reply::Failed(code, message))) => {
+                    return Err(Failure::Refused { code, message });
+                }
+                Some((_, Reply::Chunk(data))) => {
+                    if let Ok(step) = serde_json::from_str(data.get()) {
                         on_step(&step)?;
                     }
+                }
+                None => {
+                    let line = String::from_utf8_lossy(line.trim_ascii());
+                    return Err(Failure::Garbled(line.into_owned()));
                 }
             }
         }
     }
 
-    fn reply(&mut self) -> Result<Reply, Failure> {
+    fn line(&mut self) -> Result<Vec<u8>, Failure> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.stream).take(REPLY_MAX);
         bounded.read_until(b'\n', &mut line).map_err(|it| self.broken(it))?;
-        if line.last() != Some(&b'\n') {
-            return Err(Failure::Died);
-        }
-        match Reply::parse(&line) {
-            Some((_, reply)) => Ok(reply),
-            None => Err(Failure::Garbled(String::from_utf8_lossy(line.trim_ascii()).into_owned())),
-        }
+        if line.last() == Some(&b'\n') { Ok(line) } else { Err(Failure::Died) }
     }
 
     fn broken(&self, source: io::Error) -> Failure {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     args::DaemonCommand,
-    client::{Daemon, read},
+    client::Daemon,
     clock,
     failure::{Failure, Outcome, Verdict},
     format,
@@ -132,5 +132,5 @@ fn show(home: &Home, status: &DaemonStatus, out: &mut Out) -> Outcome {
 }
 
 fn dump(home: &Home) -> Result<DaemonStatus, Failure> {
-    read(Daemon::of(home).ask(&Command::Dump)?)
+    Daemon::of(home).ask(&Command::Dump)
 }

@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use load::{CLIENTS, Load, Tally};
 
 use super::{
-    client::{Daemon, read},
+    client::Daemon,
     clock, daemon as daemon_command,
     failure::{Failure, Outcome, Verdict},
     home::Home,
@@ -233,12 +233,12 @@ impl Stage {
     }
 
     fn workers(&self) -> Result<Vec<(String, Option<i32>)>, Failure> {
-        let app: AppStatus = read(self.daemon.ask(&Command::Status(NAME.to_owned()))?)?;
+        let app: AppStatus = self.daemon.ask(&Command::Status(NAME.to_owned()))?;
         Ok(app.workers.into_iter().map(|it| (it.state, it.pid)).collect())
     }
 
     fn pid(&self) -> Result<i32, Failure> {
-        let daemon: DaemonStatus = read(self.daemon.ask(&Command::Dump)?)?;
+        let daemon: DaemonStatus = self.daemon.ask(&Command::Dump)?;
         Ok(daemon.pid)
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    client::{Daemon, read},
+    client::Daemon,
     clock,
     failure::Outcome,
     format,
@@ -29,21 +29,20 @@ const COLUMNS: &[Column] = &[
 
 /// Runs it.
 pub(crate) fn run(daemon: &Daemon, secrets: Secrets, out: &mut Out) -> Outcome {
-    let mut data = daemon.ask(&Command::List)?;
     if out.format == Format::Json {
+        let mut data: Value = daemon.ask(&Command::List)?;
         redact(&mut data, secrets);
         return out.json(&data);
     }
-    show(data, clock::unix_millis(), out)
+    show(&daemon.ask::<Vec<AppStatus>>(&Command::List)?, clock::unix_millis(), out)
 }
 
-fn show(data: Value, now: u64, out: &mut Out) -> Outcome {
-    let apps: Vec<AppStatus> = read(data)?;
+fn show(apps: &[AppStatus], now: u64, out: &mut Out) -> Outcome {
     if apps.is_empty() && out.screen != super::output::Screen::Piped {
         return out.warn("No applications running");
     }
     let mut table = Table::new(COLUMNS);
-    for app in &apps {
+    for app in apps {
         for worker in &app.workers {
             table.push(row(app, worker, now));
         }
@@ -109,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{
+        client::read,
         example,
         output::{Screen, captured},
     };
@@ -116,7 +116,8 @@ mod tests {
     #[track_caller]
     fn check(screen: Screen, expected: &Expect) {
         let (mut out, paper, _) = captured::out(Format::Human, screen);
-        show(example::apps(), example::NOW, &mut out).unwrap();
+        let apps: Vec<AppStatus> = read(example::apps()).unwrap();
+        show(&apps, example::NOW, &mut out).unwrap();
         expected.assert_eq(&paper.text());
     }
 
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn nothing_to_list() {
         let (mut out, paper, _) = captured::out(Format::Human, Screen::Terminal(80, 24));
-        show(Value::Array(Vec::new()), 0, &mut out).unwrap();
+        show(&[], 0, &mut out).unwrap();
         assert_eq!(paper.text(), "[bunpilot] WARN │ No applications running\n");
     }
 }

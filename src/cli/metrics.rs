@@ -2,11 +2,12 @@
 
 mod live;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
     args,
-    client::{Daemon, read},
+    client::Daemon,
     failure::{Failure, Outcome},
     format, list,
     output::{Format, Out, Screen, style},
@@ -38,31 +39,25 @@ pub(crate) fn run(daemon: &Daemon, args: &args::Metrics, out: &mut Out) -> Outco
         return exposition(daemon, out);
     }
     if out.format == Format::Json {
-        let mut data = measurements(daemon, args.name.as_deref())?;
+        let mut data: Value = measurements(daemon, args.name.as_deref())?;
         redact(&mut data, Secrets::Hidden);
         return out.json(&data);
     }
     match out.screen {
         Screen::Terminal(..) if !args.once => live::run(daemon, args.name.as_deref(), out),
         Screen::Terminal(..) | Screen::Piped => {
-            let data = measurements(daemon, args.name.as_deref())?;
-            table(&read::<Vec<AppStatus>>(data)?).write(out)
+            let apps: Vec<AppStatus> = measurements(daemon, args.name.as_deref())?;
+            table(&apps).write(out)
         }
     }
 }
 
 fn exposition(daemon: &Daemon, out: &mut Out) -> Outcome {
-    match daemon.ask(&Command::Exposition)? {
-        Value::String(text) => Ok(out.stdout().write_all(text.as_bytes())?),
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_)) => Err(Failure::Garbled(other.to_string())),
-    }
+    let text: String = daemon.ask(&Command::Exposition)?;
+    Ok(out.stdout().write_all(text.as_bytes())?)
 }
 
-fn measurements(daemon: &Daemon, name: Option<&str>) -> Result<Value, Failure> {
+fn measurements<T: DeserializeOwned>(daemon: &Daemon, name: Option<&str>) -> Result<T, Failure> {
     daemon.ask(&Command::Metrics(name.map(str::to_owned))).map_err(|failure| {
         let unknown = name.filter(|_| failure.is_no_such_app()).map(Target::parse);
         failure.hint(unknown.and_then(|it| suggest::names(daemon, &it)))
@@ -102,7 +97,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::cli::{example, output::captured};
+    use crate::cli::{client::read, example, output::captured};
 
     #[track_caller]
     fn check(screen: Screen, expected: &Expect) {

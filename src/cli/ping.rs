@@ -1,6 +1,6 @@
 //! `bunpilot ping`: is the daemon alive, and how fast?
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     client::Daemon,
@@ -13,7 +13,7 @@ use crate::control::wire::Command;
 /// Runs it.
 pub(crate) fn run(daemon: &Daemon, out: &mut Out) -> Outcome {
     let start = clock::now();
-    let mut data = daemon.ask(&Command::Ping)?;
+    let mut data: Value = daemon.ask(&Command::Ping)?;
     let took = clock::now().saturating_sub(start);
     let millis = took.as_secs_f64() * 1000.0;
     if out.format == Format::Json {

@@ -35,7 +35,7 @@ const COLUMNS: &[Column] = &[
 /// Runs it.
 pub(crate) fn run(daemon: &Daemon, args: &args::Status, out: &mut Out) -> Outcome {
     let target = Target::parse(&args.name);
-    let mut data = daemon.ask(&Command::Status(args.name.clone())).map_err(|failure| {
+    let mut data: Value = daemon.ask(&Command::Status(args.name.clone())).map_err(|failure| {
         let hint = failure.is_no_such_app().then(|| suggest::names(daemon, &target)).flatten();
         failure.hint(hint)
     })?;

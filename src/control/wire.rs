@@ -2,10 +2,10 @@
 
 mod reply;
 
-pub use reply::{Code, Reply};
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+pub use reply::{Code, Reply};
 
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq)]

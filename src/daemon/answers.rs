@@ -9,12 +9,15 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{Core, jobs::Asker};
 use crate::{
     control::wire::{Code, Reply, Target},
-    domain::{ClientId, Moment, Usage, WorkerId},
+    domain::{AppId, ClientId, Moment, Usage, WorkerId},
     metrics::rates::Rate,
     supervisor::Refusal,
     world::{self, Action, Answer, Depth, Record},
@@ -142,7 +145,7 @@ impl Core {
         self.answer_all(now);
         while let Some(asker) = self.questions.tails.pop() {
             let why = Refusal::ShuttingDown.to_string();
-            self.reply(&asker, Reply::Failed(Code::Busy, why));
+            self.reply(&asker, Reply::<()>::Failed(Code::Busy, why));
         }
     }
 
@@ -263,27 +266,27 @@ impl Core {
         }
     }
 
-    fn answer(&self, now: Moment, question: &Question) -> Reply {
+    fn answer(&self, now: Moment, question: &Question) -> Reply<Box<RawValue>> {
         match question {
-            Question::List | Question::Metrics(None) => Reply::Done(value(&self.list(now))),
+            Question::List | Question::Metrics(None) => done(&self.list()),
             Question::Metrics(Some(name)) => match self.apps.find(name) {
-                Some(id) => Reply::Done(json!([self.app_status(now, id)])),
+                Some(id) => done(&[self.app_status(id)]),
                 None => Reply::Failed(Code::NoSuchApp, format!("App \"{name}\" not found.")),
             },
             Question::Status(name, index) => match self.apps.find(name) {
-                Some(id) => self.one_status(now, id, *index),
+                Some(id) => self.one_status(id, *index),
                 None => Reply::Failed(Code::NoSuchApp, format!("App not found: {name}")),
             },
             Question::Exposition => {
                 let text = self.exposition(now, world::Dialect::Text);
-                Reply::Done(Value::String(String::from_utf8_lossy(&text).into_owned()))
+                done(&String::from_utf8_lossy(&text))
             }
-            Question::Dump => Reply::Done(value(&self.daemon_status(now))),
+            Question::Dump => done(&self.daemon_status(now)),
         }
     }
 
-    fn one_status(&self, now: Moment, id: crate::domain::AppId, index: Option<u16>) -> Reply {
-        let Some(mut status) = self.app_status(now, id) else {
+    fn one_status(&self, id: AppId, index: Option<u16>) -> Reply<Box<RawValue>> {
+        let Some(mut status) = self.app_status(id) else {
             return Reply::Failed(Code::NoSuchApp, "the app is being deleted".to_owned());
         };
         if let Some(index) = index {
@@ -293,7 +296,7 @@ impl Core {
                 return Reply::Failed(Code::NoSuchApp, why);
             }
         }
-        Reply::Done(value(&status))
+        done(&status)
     }
 
     fn http_answer(
@@ -310,15 +313,15 @@ impl Core {
             };
         }
         let (status, body) = match self.answer(now, question) {
-            Reply::Done(data) | Reply::Chunk(data) => (200, data),
-            Reply::Failed(Code::NoSuchApp, why) => (404, json!({ "error": why })),
-            Reply::Failed(_, why) => (500, json!({ "error": why })),
+            Reply::Done(data) | Reply::Chunk(data) => (200, data.get().to_owned()),
+            Reply::Failed(Code::NoSuchApp, why) => (404, json!({ "error": why }).to_string()),
+            Reply::Failed(_, why) => (500, json!({ "error": why }).to_string()),
         };
-        Answer { status, content_type: "application/json", body: body.to_string().into_bytes() }
+        Answer { status, content_type: "application/json", body: body.into_bytes() }
     }
 }
 
-fn value(status: &impl serde::Serialize) -> Value {
+fn done(what: &(impl serde::Serialize + ?Sized)) -> Reply<Box<RawValue>> {
     // These types hold only strings, numbers and lists: writing them cannot fail.
-    serde_json::to_value(status).unwrap_or_default()
+    Reply::Done(to_raw_value(what).unwrap_or_else(|_never| RawValue::NULL.to_owned()))
 }

@@ -143,7 +143,6 @@ impl Core {
             unix_millis: self.facts.clock.unix_millis(ending.at),
         };
         self.act(Action::Persist(Record::Ended(ended)));
-        self.close_sockets(ending.worker.instance.app);
     }
 
     pub(super) fn app_gone(&mut self, id: AppId) {
@@ -162,9 +161,9 @@ impl Core {
         }
     }
 
-    /// Closes the sockets of an app at rest once no worker is left: whoever connects is refused
-    /// and does not wait for ever.
-    pub(super) fn close_sockets(&mut self, id: AppId) {
+    /// Closes the listening sockets of an app none of whose workers runs or will: who connects is
+    /// refused then, instead of waiting for good.
+    pub(super) fn unlisten_if_over(&mut self, id: AppId) {
         let Some(app) = self.supervisor.app(id) else { return };
         let gave_up = || app.places().all(|it| it.state == State::Errored);
         let over = app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up());

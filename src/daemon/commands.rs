@@ -83,7 +83,7 @@ impl Core {
             }
         };
         if let Err((code, why)) = result {
-            self.reply(asker, Reply::Failed(code, why));
+            self.reply(asker, Reply::<()>::Failed(code, why));
         }
     }
 
@@ -314,10 +314,7 @@ impl Core {
                 self.wake(id);
                 self.open_sockets(id);
             }
-            Request::Stop(_) | Request::Delete(_) => {
-                self.wake(id);
-                self.close_sockets(id);
-            }
+            Request::Stop(_) | Request::Delete(_) => self.wake(id),
             Request::Reload(_) => {
                 self.reloads.insert(ticket, (id, now));
                 self.open_sockets(id);
@@ -342,15 +339,15 @@ impl Core {
         }
         let answer = match outcome {
             Outcome::Done => self.jobs.close(ticket),
-            Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),
+            Outcome::Failed(why) => self.jobs.fail_at_work(ticket, Code::Failed, &why),
             Outcome::RolledBack(why) => {
                 let hint = if shares { "" } else { SHARE_HINT };
                 let why = format!("{why}; rolled back, the old workers go on{hint}");
-                self.jobs.fail(ticket, Code::Failed, why)
+                self.jobs.fail_at_work(ticket, Code::Failed, &why)
             }
             Outcome::Superseded => {
-                let why = "a later command took its place".to_owned();
-                self.jobs.fail(ticket, Code::Busy, why)
+                let why = "a later command took its place";
+                self.jobs.fail_at_work(ticket, Code::Busy, why)
             }
         };
         self.answered(answer);
@@ -358,10 +355,8 @@ impl Core {
 
     /// Whether a new worker can surely listen while the old one does.
     fn hands_over(&self, app: AppId) -> bool {
-        self.supervisor.app(app).is_none_or(|it| {
-            let spec = it.spec();
-            spec.port.is_none() || spec.inherits()
-        })
+        let app = self.supervisor.app(app);
+        app.is_none_or(|it| it.spec().port.is_none() || it.spec().inherits())
     }
 
     pub(super) fn progressed(&mut self, ticket: Ticket, worker: WorkerId, step: Step) {

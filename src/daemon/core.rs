@@ -15,28 +15,13 @@ use crate::{
         session::Session,
         wire::{Malformed, Reply, Request},
     },
-    domain::{AppId, ClientId, Clock, Moment, Pid, Signal, WorkerId},
+    domain::{AppId, ClientId, Moment, Signal, WorkerId},
     supervisor::{Manner, Notice, Supervisor, Ticket},
-    world::{Action, Event},
+    world::{Action, Event, Facts, Start},
 };
 
 /// The subject of warnings about the database.
 const DATABASE: &str = "database";
-
-/// What the core is told about itself.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The daemon's version.
-    pub version: &'static str,
-    /// The daemon's process.
-    pub pid: Pid,
-    /// When it started.
-    pub started: Moment,
-    /// Translates moments for people.
-    pub clock: Clock,
-    /// What the outside runs on, for `daemon status` and the exposition.
-    pub engines: BTreeMap<String, String>,
-}
 
 /// All the quiet rooms, joined.
 #[derive(Debug)]
@@ -92,6 +77,18 @@ impl Core {
             actions: VecDeque::new(),
             leaving: Leaving::No,
         }
+    }
+
+    /// A daemon that takes over from the one before it.
+    #[must_use]
+    pub fn begin(start: Start) -> Self {
+        let Start { now, facts, life, saved, survivors, notes } = start;
+        let mut core = Self::new(facts);
+        for (number, note) in notes.into_iter().enumerate() {
+            core.warn(&format!("start {number}"), note);
+        }
+        core.restore(now, life, saved, survivors);
+        core
     }
 
     /// Takes note of something that happened outside.
@@ -182,7 +179,7 @@ impl Core {
     }
 
     /// Writes an answer to whoever asked.
-    pub(super) fn reply(&mut self, asker: &Asker, reply: Reply) {
+    pub(super) fn reply(&mut self, asker: &Asker, reply: Reply<impl serde::Serialize>) {
         let last = !matches!(reply, Reply::Chunk(_));
         self.act(Action::Reply(asker.client, reply.line(&asker.id)));
         if last && self.half_open.contains(&asker.client) && !self.awaits(asker.client) {
@@ -202,12 +199,6 @@ impl Core {
             tracing::warn!(subject, why);
             self.warnings.insert(subject.to_owned(), why);
         }
-    }
-
-    /// Takes note of something an operator should know from before the first turn.
-    pub fn note(&mut self, what: String) {
-        let subject = format!("start {}", self.warnings.len());
-        self.warn(&subject, what);
     }
 
     /// Stops everything, then ends.
@@ -236,7 +227,7 @@ impl Core {
                     self.command(now, &Asker { client, id, progress }, command);
                 }
                 Err(Malformed { id, reason }) => {
-                    let reply = Reply::Failed(crate::control::wire::Code::Usage, reason);
+                    let reply = Reply::<()>::Failed(crate::control::wire::Code::Usage, reason);
                     self.act(Action::Reply(client, reply.line(&id)));
                 }
             }
@@ -287,6 +278,7 @@ impl Core {
                 Notice::AppGone(app) => self.app_gone(app),
                 Notice::InstanceChanged(instance) => {
                     self.write_instance(instance);
+                    self.unlisten_if_over(instance.app);
                 }
             }
         }

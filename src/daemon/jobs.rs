@@ -100,6 +100,18 @@ impl Jobs {
         self.close(ticket)
     }
 
+    /// The app's part was tried and did not work, and why: of which app is told, too, for a command
+    /// may be about many.
+    pub(super) fn fail_at_work(
+        &mut self,
+        ticket: Ticket,
+        code: Code,
+        why: &str,
+    ) -> Option<Addressed> {
+        let app = self.tickets.get(&ticket).map(|(_, app)| app.clone()).unwrap_or_default();
+        self.fail(ticket, code, format!("App \"{app}\": {why}"))
+    }
+
     /// The app's part is done.
     pub(super) fn close(&mut self, ticket: Ticket) -> Option<Addressed> {
         let (id, _) = self.tickets.remove(&ticket)?;

@@ -10,26 +10,11 @@ use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
     domain::{AppSpec, Moment, WorkerId},
     supervisor::{Legacy, SavedPlace},
-    world::{Goal, Saved, SavedApp, SavedInstance, Survivor},
+    world::{Fate, Goal, Life, Saved, SavedApp, SavedInstance, Survivor},
 };
 
-/// Whether the guard outlived the daemon before us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// We are the first daemon of this guard: a start, or a reboot.
-    First,
-    /// The guard started us again.
-    Next,
-}
-
-/// What is to become of a worker whose guard and daemon both died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes on.
-    Kept,
-    /// Its app cannot look after it any more: it is ended, and the app started anew.
-    Ended,
-}
+/// The metrics server's port unless somebody says otherwise, as the original has it.
+const HTTP_PORT: u16 = 9615;
 
 /// Judges a worker that nobody watched over.
 ///
@@ -44,9 +29,22 @@ pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
     }
 }
 
+/// The port of the metrics server that the apps of an earlier daemon ask for.
+#[must_use]
+pub fn http_port(saved: &Saved) -> u16 {
+    let specs: Vec<_> = saved.apps.iter().filter_map(|it| read(&it.config)).collect();
+    resolve::http_port(specs.iter().map(Arc::as_ref)).unwrap_or(HTTP_PORT)
+}
+
 impl Core {
-    /// Takes over. Call it once, before the first turn.
-    pub fn restore(&mut self, now: Moment, life: Life, saved: Saved, survivors: Vec<Survivor>) {
+    /// Takes over from what an earlier daemon left.
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        life: Life,
+        saved: Saved,
+        survivors: Vec<Survivor>,
+    ) {
         let orphaned = survivors.iter().map(|it| it.worker.instance.app).collect();
         self.apps.reserve(saved.last_app);
         let mut survivors = survivors;
@@ -101,7 +99,7 @@ impl Core {
             self.write_app(app.id);
         }
         self.open_sockets(app.id);
-        self.close_sockets(app.id);
+        self.unlisten_if_over(app.id);
     }
 
     fn saved_place(&self, saved: &SavedInstance) -> SavedPlace {

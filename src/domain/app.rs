@@ -122,20 +122,6 @@ impl AppSpec {
         let Cluster { enabled, strategy, .. } = self.cluster;
         enabled && strategy == Strategy::Inherit && self.port.is_some()
     }
-
-    /// The same app with another number of workers.
-    ///
-    /// Several workers need to share a port that one had to itself, so going from one to more
-    /// turns clustering on, as it would have been had the user begun with more.
-    #[must_use]
-    pub fn scaled(&self, instances: NonZeroU16) -> Self {
-        let mut scaled = self.clone();
-        if self.instances.get() == 1 && instances.get() > 1 && self.port.is_some() {
-            scaled.cluster.enabled = true;
-        }
-        scaled.instances = instances;
-        scaled
-    }
 }
 
 /// The two signals the original lets a user choose, and the others `bunpilot signal` may send.

@@ -153,13 +153,7 @@ impl App {
 
     fn scale(&mut self, instances: NonZeroU16) -> Task {
         let from = self.wanted();
-        let scaled = self.version.scaled(instances);
-        let before = std::mem::replace(&mut self.version, scaled);
-        if self.goal == Goal::Run && before.print != self.version.print {
-            // The one worker has the port to itself: it must go before it can be shared.
-            self.forgive();
-            return Task::Restart(Manner::Gently);
-        }
+        self.version = self.version.scaled(instances);
         self.build(self.wanted());
         for place in self.places.iter_mut().skip(from) {
             place.forgive();

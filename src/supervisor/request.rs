@@ -21,8 +21,7 @@ pub enum Request {
     /// Replace workers batch by batch, with this spec if one is given, never serving with fewer
     /// than before. Rolls back if a new worker fails.
     Reload(Option<Arc<AppSpec>>),
-    /// Run this many workers; those with the highest indexes go. From one to more on a port that
-    /// one had to itself is a restart.
+    /// Run this many workers; those with the highest indexes go.
     Scale(NonZeroU16),
     /// Take all down and forget the app.
     Delete(Manner),

@@ -25,14 +25,10 @@ impl Version {
         Self { spec, print }
     }
 
-    /// The same version with another number of instances; a new one if that turns clustering on.
+    /// The same version with another number of instances.
     pub(super) fn scaled(&self, instances: NonZeroU16) -> Self {
-        let spec = Arc::new(self.spec.scaled(instances));
-        if spec.cluster == self.spec.cluster {
-            Self { spec, print: self.print }
-        } else {
-            Self::new(spec)
-        }
+        let spec = Arc::new(AppSpec { instances, ..(*self.spec).clone() });
+        Self { spec, print: self.print }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One life of one process, from [`Action::Spawn`] to [`Event::Gone`](crate::world::Event::Gone).
+//! One life of one process, from [`Action::Spawn`] to [`Event::Gone`].
 //!
 //! Decides when it is ready, unwell, and how it is made to leave; never whether another follows.
 

@@ -13,9 +13,9 @@ use std::{env, num::NonZeroU16, time::Duration};
 use bunpilot::{
     config::raw::RawApp,
     control::wire::{Command, Force, Progress, Target},
-    daemon::{Core, Facts, Life, Turn, turn},
+    daemon::{Core, Turn, turn},
     domain::{ClientId, Clock, Pid, Signal, Strategy},
-    world::{Dialect, Event, Goal, Question},
+    world::{Dialect, Event, Facts, Goal, Life, Question, Start},
 };
 use serde_json::Value;
 
@@ -95,7 +95,7 @@ impl Run {
         self.turn();
         self.outside.inner.note("> kill -9");
         self.outside.bereave();
-        if self.luck.percent(10) {
+        if self.luck.percent(20) {
             self.outside.disk.lose_one();
         }
         self.take_over(Life::Next);
@@ -111,10 +111,15 @@ impl Run {
     #[track_caller]
     fn take_over(&mut self, life: Life) {
         self.over = false;
-        self.core = Core::new(facts(&self.outside));
-        let (now, saved) = (self.outside.now(), self.outside.disk.saved());
         let survivors = self.outside.survivors();
-        self.core.restore(now, life, saved, survivors);
+        self.core = Core::begin(Start {
+            now: self.outside.now(),
+            facts: facts(&self.outside),
+            life,
+            saved: self.outside.disk.saved(),
+            survivors,
+            notes: Vec::new(),
+        });
     }
 
     /// Clients that may say more.
@@ -189,6 +194,11 @@ impl Run {
             }
             12 => {
                 let id = self.client();
+                for _ in 0..self.luck.below(4) {
+                    let question = [Command::List, Command::Exposition, Command::Dump];
+                    let question = self.luck.pick(&question).clone();
+                    self.ask(id, question);
+                }
                 if self.luck.percent(50) {
                     self.outside.send(id, b"{\"id\":\"half\",\"cmd\":\"sto");
                 }
@@ -231,6 +241,14 @@ impl Run {
     /// The daemon is told to end, and does.
     #[track_caller]
     fn farewell(&mut self) {
+        if self.luck.percent(30) {
+            // Strangers, and nobody else, may be left: they are waited for as well.
+            self.die();
+            self.outside.disk.lose_one();
+            self.outside.disk.lose_one();
+            self.take_over(Life::Next);
+            self.outside.now_comes(Event::Signalled(Signal::TERM));
+        }
         let asker = self.outside.connect();
         for _ in 0..self.luck.below(4) {
             let id = self.client();

@@ -102,7 +102,7 @@ fn silent(_: &Step) -> Result<(), Failure> {
 fn a_question_survives_the_daemon() {
     let pong = || vec![Reply::Done(json!({"pong": true}))];
     let mut fake = Fake::play(vec![Act::Die(vec![]), Act::Say(pong())]);
-    assert_eq!(fake.daemon().ask(&Command::Ping).unwrap(), json!({"pong": true}));
+    assert_eq!(fake.daemon().ask::<Value>(&Command::Ping).unwrap(), json!({"pong": true}));
     assert_eq!(fake.end(), [Command::Ping, Command::Ping]);
 }
 
@@ -110,7 +110,7 @@ fn a_question_survives_the_daemon() {
 fn nobody_there_is_told_from_nobody_listening() {
     let folder = Scratch::new().unwrap();
     let daemon = Daemon::of(&Home::at(folder.path()).unwrap());
-    let failure = daemon.ask(&Command::List).unwrap_err();
+    let failure = daemon.ask::<Value>(&Command::List).unwrap_err();
     assert_eq!(failure.verdict(), Some(Verdict::Unreachable));
     let expected = format!(
         "bunpilot daemon is not running (socket not found at {})",
@@ -152,7 +152,7 @@ fn a_refusal_keeps_its_code() {
 #[test]
 fn an_answer_nobody_understands_is_quoted() {
     let mut fake = Fake::play(vec![Act::Babble]);
-    let failure = fake.daemon().ask(&Command::List).unwrap_err();
+    let failure = fake.daemon().ask::<Value>(&Command::List).unwrap_err();
     assert!(matches!(&failure, Failure::Garbled(text) if text == "hello?"), "{failure:?}");
     fake.end();
 }

@@ -12,12 +12,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr},
 };
+use serde::de::IgnoredAny;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 
 use super::{measurements, table};
 use crate::{
     cli::{
-        client::{Daemon, read},
+        client::Daemon,
         failure::{Failure, Outcome},
         format,
         output::{Out, Screen, style},
@@ -35,7 +36,7 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Shows it until the user presses `q` or Ctrl-C.
 pub(super) fn run(daemon: &Daemon, name: Option<&str>, out: &mut Out) -> Outcome {
     // A name nobody has is told on the ordinary screen.
-    measurements(daemon, name)?;
+    measurements::<IgnoredAny>(daemon, name)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))
@@ -62,7 +63,7 @@ fn watch(
 ) -> Outcome {
     while !ended.load(Ordering::Relaxed) {
         out.screen = Screen::look();
-        let frame = match measurements(daemon, name).and_then(read::<Vec<AppStatus>>) {
+        let frame = match measurements::<Vec<AppStatus>>(daemon, name) {
             Ok(apps) => frame(&apps, out.screen)?,
             // A daemon that restarts is worth waiting for.
             Err(failure) => format!("{failure}\n"),
@@ -158,7 +159,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::cli::example;
+    use crate::cli::{client::read, example};
 
     #[test]
     fn a_frame_fits_the_screen() {

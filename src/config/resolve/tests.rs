@@ -1,9 +1,6 @@
 //! What the words mean.
 
-use std::{
-    num::{NonZeroU16, NonZeroU32},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use expect_test::{Expect, expect};
 use serde_json::json;
@@ -86,7 +83,7 @@ fn defaults_are_the_originals() {
             },
             metrics: MetricsSpec {
                 enabled: true,
-                prometheus: false,
+                prometheus: true,
                 http_port: 9615,
                 collect_interval: 5s,
                 compat_names: true,
@@ -131,10 +128,8 @@ fn clustering_is_on_for_whoever_has_a_port() {
 #[test]
 fn apart_stays_apart_with_more_workers() {
     let four = NonZeroU16::new(4).unwrap();
-    assert!(spec(json!({ "port": 80 })).scaled(four).cluster.enabled);
-    assert!(!spec(json!({})).scaled(four).cluster.enabled);
     let apart = json!({ "port": 80, "instances": 2, "clustering": { "enabled": false } });
-    let scaled = spec(apart).scaled(four);
+    let scaled = rescale(&spec(apart), four);
     assert!(!scaled.cluster.enabled);
     assert_eq!(scaled.instances, four);
 }

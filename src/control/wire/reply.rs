@@ -1,19 +1,20 @@
-//! What the daemon answers, and how it looks on the line.
+//! Replies, and how they look on the line.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::json_line;
 
-/// One line from the daemon.
+/// One line from the daemon, with data of whatever form its reader or writer has it in: a list of
+/// a thousand workers is nobody's tree of [`Value`]s on the way.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
+pub enum Reply<Data = Value> {
     /// The command is done.
-    Done(Value),
+    Done(Data),
     /// The command was refused or failed.
     Failed(Code, String),
     /// The command goes on.
-    Chunk(Value),
+    Chunk(Data),
 }
 
 /// What kind of failure, so that a client need not read prose. The CLI's exit status follows.
@@ -38,21 +39,21 @@ pub enum Code {
 
 /// A reply as it stands on the line.
 #[derive(Debug, Serialize, Deserialize)]
-struct ReplyLine {
+struct ReplyLine<Data> {
     id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ok: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stream: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
 }
 
-impl Reply {
+impl<Data: Serialize> Reply<Data> {
     /// Writes the reply as one line, newline included.
     #[must_use]
     pub fn line(self, id: &str) -> Vec<u8> {
@@ -73,15 +74,18 @@ impl Reply {
         }
         json_line(&line)
     }
+}
 
-    /// Reads one line: the id it answers and what it says; `None` if it is no reply.
+impl<'a, Data: Deserialize<'a>> Reply<Data> {
+    /// Reads one line: the id it answers and what it says; `None` if it is no reply, or its data
+    /// is none of this form.
     #[must_use]
-    pub fn parse(line: &[u8]) -> Option<(String, Self)> {
-        let line: ReplyLine = serde_json::from_slice(line).ok()?;
-        let data = line.data.unwrap_or(Value::Null);
+    pub fn parse(line: &'a [u8]) -> Option<(String, Self)> {
+        let line: ReplyLine<Data> = serde_json::from_slice(line).ok()?;
+        let data = || line.data.or_else(|| serde_json::from_str("null").ok());
         let reply = match (line.stream, line.ok) {
-            (Some(true), _) => Self::Chunk(data),
-            (_, Some(true)) => Self::Done(data),
+            (Some(true), _) => Self::Chunk(data()?),
+            (_, Some(true)) => Self::Done(data()?),
             (_, Some(false)) => {
                 let error = line.error.unwrap_or_else(|| "failed without a reason".to_owned());
                 Self::Failed(line.code.unwrap_or(Code::Failed), error)
@@ -94,7 +98,7 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{json, value::RawValue};
 
     use super::*;
 
@@ -107,6 +111,21 @@ mod tests {
         ] {
             let line = reply.clone().line("9");
             assert_eq!(Reply::parse(line.trim_ascii()), Some(("9".to_owned(), reply)));
+        }
+    }
+
+    #[test]
+    fn data_may_stay_as_it_is_written() {
+        let raw = serde_json::value::to_raw_value(&[1, 2]).unwrap();
+        let line = Reply::Done(raw).line("9");
+        assert_eq!(Reply::parse(&line), Some(("9".to_owned(), Reply::Done(json!([1, 2])))));
+        match Reply::<&RawValue>::parse(&line) {
+            Some((_, Reply::Done(data))) => assert_eq!(data.get(), "[1,2]"),
+            other => panic!("{other:?}"),
+        }
+        match Reply::<&RawValue>::parse(br#"{"id":"9","ok":true}"#) {
+            Some((_, Reply::Done(data))) => assert_eq!(data.get(), "null"),
+            other => panic!("{other:?}"),
         }
     }
 }

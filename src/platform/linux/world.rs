@@ -116,8 +116,16 @@ impl LinuxWorld {
         self.tasks.push(Box::pin(task));
     }
 
+    /// Whether nothing was left to carry out and every worker's output is written. What is carried
+    /// out now takes effect as the runtime runs on.
+    pub(super) fn is_done(&mut self) -> bool {
+        let idle = self.shared.barrier.borrow().is_empty();
+        self.release();
+        idle && self.shared.closing.borrow().is_empty()
+    }
+
     /// Carries out what the barrier held, once the database is written.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         let released = self.shared.barrier.borrow_mut().release();
         for action in released {
             self.carry_out(action);

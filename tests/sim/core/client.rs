@@ -73,7 +73,7 @@ impl Client {
         if bytes.iter().position(|it| *it == b'\n') != bytes.len().checked_sub(1) {
             return Err(format!("not one line: {words:?}"));
         }
-        let Some((id, reply)) = Reply::parse(bytes.trim_ascii()) else {
+        let Some((id, reply)) = Reply::<Value>::parse(bytes.trim_ascii()) else {
             return Err(format!("no reply: {words}"));
         };
         match (&reply, self.open.get(&id)) {

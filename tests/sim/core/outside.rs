@@ -176,6 +176,10 @@ impl Outside {
         self.coming.insert((at, self.sequence), event);
     }
 
+    pub(crate) fn now_comes(&mut self, event: Event) {
+        self.at(self.now(), event);
+    }
+
     pub(crate) fn soon(&mut self, event: Event) {
         let at = self.now().after(self.luck.ms(0, 30));
         self.at(at, event);
