@@ -91,7 +91,7 @@ fn tests(args: &Args, tools: &Tools) -> Command {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
     command.args(&args.filter);
-    command.env("BUNPILOT_TOOLS", &tools.folder);
+    command.env("BUNPILOT_TOOLS", &tools.folder).env("PATH", tools.path());
     if args.requires_all() {
         command.env("BUNPILOT_REQUIRE", "all");
     }

@@ -6,6 +6,7 @@
 
 use std::{
     cell::OnceCell,
+    ffi::OsString,
     fs,
     os::unix::{self, fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -34,11 +35,15 @@ const TOOLS: &[(&str, Source)] = &[
     ("bun", Source::Npm("bun@1.4.5")),
     ("uvicorn", Source::Pip("uvicorn==0.54.0")),
     ("gunicorn", Source::Pip("gunicorn==27.0.1")),
+    ("hypercorn", Source::Pip("hypercorn==0.18.0")),
     ("promtool", Source::Deb("prometheus", "usr/bin/promtool")),
     ("hyperfine", Source::Apt("hyperfine")),
     ("s6-svscan", Source::Apt("s6")),
     ("wrk", Source::Apt("wrk")),
 ];
+
+/// Python modules the tests import; quick to ask for again.
+const MODULES: &[&str] = &["prometheus_client==0.26.0"];
 
 /// What benches compare us with; no test needs it.
 const RIVALS: &[(&str, Source)] = &[("pm2", Source::Npm("pm2@7.0.4"))];
@@ -62,6 +67,12 @@ pub(crate) fn fetch() -> Result<Tools, Failure> {
             missing.push((*tool, error.to_string()));
         }
     }
+    for module in MODULES {
+        if let Err(error) = workshop.pip_install(module) {
+            say(format_args!("missing: {module}: {error}"));
+            missing.push((*module, error.to_string()));
+        }
+    }
     let tools = Tools { folder: workshop.folder, missing };
     tools.write_missing()?;
     Ok(tools)
@@ -79,6 +90,15 @@ pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
 }
 
 impl Tools {
+    /// A `PATH` on which the fetched tools come first, the python with our modules among them.
+    pub(crate) fn path(&self) -> OsString {
+        let own = ["bin", "venv/bin"].map(|it| self.folder.join(it));
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let all = own.into_iter().chain(std::env::split_paths(&others));
+        // Our folders hold no separator; what was in `PATH` never does.
+        std::env::join_paths(all).unwrap_or(others)
+    }
+
     fn write_missing(&self) -> Result<(), Failure> {
         let mut lines = String::new();
         for (tool, why) in &self.missing {

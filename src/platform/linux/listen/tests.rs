@@ -172,6 +172,7 @@ fn on_path(program: &str) -> bool {
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !found {
         writeln!(std::io::stderr(), "skipped: `{program}` is not on the PATH").unwrap();
+        assert!(std::env::var_os("BUNPILOT_REQUIRE").is_none(), "`{program}` is required");
     }
     found
 }
