@@ -46,6 +46,7 @@ use crate::{
         link::Link,
         wire::{Notice, Order, Rung},
     },
+    platform::sys,
     store::{OpenNote, Store, StoreError, StoreNotice},
     world::{Event, Saved, Survivor},
 };
@@ -142,6 +143,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     };
     let inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
     let (mut core, mut world) = assemble(config, link, inventory)?;
+    sys::forget_code();
     let mut events = Vec::new();
     while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn
     {
