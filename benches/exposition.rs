@@ -4,10 +4,7 @@ use std::{hint::black_box, time::Duration};
 
 use bunpilot::{
     domain::{Pid, Stage, Strategy, Usage},
-    metrics::{
-        App, Daemon, Heap, Histogram, State, View, Worker,
-        exposition::{CompatNames, write},
-    },
+    metrics::{App, CompatNames, Daemon, Heap, Histogram, State, View, Worker, exposition::write},
     world::Dialect,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -35,6 +32,7 @@ fn view(workers: u16) -> View {
 fn app(number: u16, workers: u16) -> App {
     App {
         name: format!("api-server-{number}").parse().expect("letters, digits and dashes"),
+        compat_names: CompatNames::On,
         desired: workers,
         strategy: Some(Strategy::Inherit),
         workers: (0..workers).map(worker).collect(),
@@ -77,7 +75,7 @@ fn usage(number: u64) -> Usage {
 }
 
 fn series(view: &View) -> usize {
-    let text = write(view, Dialect::Text, CompatNames::On);
+    let text = write(view, Dialect::Text);
     text.split(|&byte| byte == b'\n')
         .filter(|line| line.first().is_some_and(|&b| b != b'#'))
         .count()
@@ -91,7 +89,7 @@ fn exposition(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(u64::try_from(series).unwrap_or(u64::MAX)));
         for (name, dialect) in [("text", Dialect::Text), ("openmetrics", Dialect::OpenMetrics)] {
             group.bench_with_input(BenchmarkId::new(name, series), &view, |bencher, view| {
-                bencher.iter(|| write(black_box(view), dialect, CompatNames::On));
+                bencher.iter(|| write(black_box(view), dialect));
             });
         }
     }

@@ -46,7 +46,7 @@ mod wish;
 #[cfg(test)]
 mod example;
 
-use std::{env, process::ExitCode};
+use std::{env, ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -62,11 +62,30 @@ pub fn main() -> ExitCode {
     if let Some(role) = Role::of(env::args_os()) {
         return role.play();
     }
-    let line = Line::parse();
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) if error.use_stderr() && wants_json(env::args_os()) => {
+            let mut out = Out::standard(Format::Json);
+            return ExitCode::from(status(Err(Failure::Usage(essence(&error))), &mut out));
+        }
+        Err(error) => error.exit(),
+    };
     let format = if line.json { Format::Json } else { Format::Human };
     let mut out = Out::standard(format);
     let outcome = run(line.command, &mut out).and_then(|()| out.flush());
     ExitCode::from(status(outcome, &mut out))
+}
+
+/// Whether a line that could not be read asks for JSON all the same.
+fn wants_json(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.by_ref().take_while(|it| it != "--").any(|it| it == "--json")
+}
+
+/// What is wrong with a line, without clap's frame and its advice.
+fn essence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.split("\n\n").next().unwrap_or_default();
+    text.strip_prefix("error: ").unwrap_or(text).trim_end().to_owned()
 }
 
 /// Tells what went wrong; returns the exit status.

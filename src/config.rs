@@ -20,7 +20,7 @@ mod tree;
 pub use fault::{Aim, Fault, Look, Problem, Rejected, Segment, Source, write_problem};
 pub use host::{FileKind, Host, Ran, Trust};
 pub use load::{Engine, Loaded, NAMES, discover, from_value, is_config, load, schema};
-pub use resolve::{Base, DaemonFiles};
+pub use resolve::Base;
 
 #[cfg(test)]
 mod paper;

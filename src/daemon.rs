@@ -11,11 +11,12 @@ mod jobs;
 mod report;
 mod restore;
 mod scrape;
+mod strangers;
 mod voices;
 
 pub use self::{
-    core::{Core, Facts},
-    restore::{Fate, Life, fate},
+    core::Core,
+    restore::{fate, http_port},
 };
 
 use std::io;

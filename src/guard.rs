@@ -5,7 +5,7 @@
 //! not die with the daemon — pids, exit statuses, notes, descriptors — and tells it to the next
 //! one. One thread, no runtime, no timers while nothing happens.
 //!
-//! If the guard itself dies, workers go on; the daemon starts another guard with [`respawn`] and
+//! If the guard itself dies, workers go on; the daemon starts another guard with [`respawn()`] and
 //! hands it what it knows. If both die, [`strays`] finds the workers again.
 
 mod backoff;

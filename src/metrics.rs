@@ -49,6 +49,8 @@ pub struct Daemon {
 pub struct App {
     /// Its name.
     pub name: AppName,
+    /// Whether its series have the original's names, too.
+    pub compat_names: CompatNames,
     /// How many workers should run.
     pub desired: u16,
     /// Who decides which worker gets the next connection; `None` if they share no port.
@@ -61,6 +63,16 @@ pub struct App {
     pub reload: Histogram,
     /// Reloads that were rolled back.
     pub reloads_failed: u64,
+}
+
+/// Whether the original's names stand beside the convention-true ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompatNames {
+    /// They do, as `metrics.compatNames` has it if not set.
+    #[default]
+    On,
+    /// They do not.
+    Off,
 }
 
 /// How a place for a worker looks.

@@ -138,6 +138,7 @@ impl Supervisor {
             | Event::ClientClosed(_)
             | Event::Asked(..)
             | Event::StoreFailed(_)
+            | Event::StoreRecovered
             | Event::Signalled(_) => (),
         }
     }

@@ -6,8 +6,12 @@
 //! simulated too.
 
 mod record;
+mod start;
 
-pub use record::{Ended, Goal, Record, Saved, SavedApp, SavedInstance};
+pub use self::{
+    record::{Ended, Goal, Record, Saved, SavedApp, SavedInstance},
+    start::{Facts, Fate, Life, Start},
+};
 
 use std::{io, sync::Arc};
 
@@ -51,8 +55,9 @@ pub enum Action {
     Hangup(ClientId),
     /// Answer an HTTP request.
     Answer(ClientId, Answer),
-    /// Write to the database. An [`Record::App`] is on disk before any later [`Action::Spawn`]
-    /// takes effect.
+    /// Write to the database. A [`Record::App`] or [`Record::AppGone`] is on disk before any later
+    /// action is felt by a worker, told to a client or noted for the next daemon; a
+    /// [`Record::Ended`] before any later [`Action::Forget`].
     Persist(Record),
     /// Open (or keep) the listening sockets this app's instances inherit. Answered by
     /// [`Event::ListenFailed`] if that fails, by nothing if it works; it takes effect before any
@@ -133,6 +138,8 @@ pub enum Event {
     Asked(ClientId, Question),
     /// The database cannot be written, and here is why. Said once per outage.
     StoreFailed(String),
+    /// The database is written again.
+    StoreRecovered,
     /// Somebody sent the daemon this signal: SIGTERM and SIGINT end it, SIGHUP reloads all.
     Signalled(Signal),
 }

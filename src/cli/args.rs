@@ -301,7 +301,7 @@ pub(crate) struct Logs {
     /// Go on printing what comes
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How many of the last lines to print
+    /// How many of the last lines to print, of each worker and stream
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub(crate) lines: u32,
     /// Only standard error

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::home::SOCKET_PATH_MAX;
 use crate::control::wire::Code;
 
 /// How a command ended, for the shell. The numbers are part of the interface.
@@ -73,6 +74,22 @@ pub(crate) enum Failure {
         /// Where it should be.
         socket: PathBuf,
     },
+    /// No socket can have this path.
+    #[error("the socket's path has {bytes} bytes and may have {SOCKET_PATH_MAX}: `{}`; set `BUNPILOT_SOCKET` or `BUNPILOT_HOME` to something shorter", socket.display())]
+    SocketPath {
+        /// Where it should be.
+        socket: PathBuf,
+        /// How long that is.
+        bytes: usize,
+    },
+    /// There is no place for the daemon's files.
+    #[error("cannot create `{}`: {source}; set `BUNPILOT_HOME` to a folder you can write to", folder.display())]
+    Home {
+        /// The folder that should be.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The socket is there, but cannot be used.
     #[error("cannot talk to the daemon on `{}`: {source}", socket.display())]
     Connect {
@@ -119,6 +136,8 @@ pub(crate) enum Failure {
     /// The configuration is wrong.
     #[error("{message}")]
     Config {
+        /// What could not be done because of it.
+        headline: String,
         /// What is wrong, on one line.
         message: String,
         /// The places, drawn; may be empty.
@@ -163,7 +182,8 @@ impl Failure {
 
     /// A configuration that is wrong, without a picture of the place.
     pub(crate) fn config(message: impl Into<String>) -> Self {
-        Self::Config { message: message.into(), picture: String::new() }
+        let headline = String::new();
+        Self::Config { headline, message: message.into(), picture: String::new() }
     }
 
     /// The same failure with advice.
@@ -171,6 +191,29 @@ impl Failure {
         match hint {
             Some(hint) => Self::Hinted { failure: Box::new(self), hint },
             None => self,
+        }
+    }
+
+    /// What may help, if anything does.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Hinted { hint, .. } => Some(hint),
+            Self::Unreachable { .. } => Some("`bunpilot daemon start` starts it, as `start` does"),
+            Self::SocketPath { .. }
+            | Self::Home { .. }
+            | Self::Connect { .. }
+            | Self::Silent { .. }
+            | Self::Died
+            | Self::Unfulfilled(_)
+            | Self::Garbled(_)
+            | Self::NoDaemon { .. }
+            | Self::Refused { .. }
+            | Self::Config { .. }
+            | Self::Usage(_)
+            | Self::Local(_)
+            | Self::Io { .. }
+            | Self::Closed
+            | Self::Told(_) => None,
         }
     }
 
@@ -182,9 +225,11 @@ impl Failure {
     /// The exit status, as a kind; `None` if it is no failure at all.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         Some(match self {
-            Self::Unreachable { .. } | Self::Connect { .. } | Self::NoDaemon { .. } => {
-                Verdict::Unreachable
-            }
+            Self::Unreachable { .. }
+            | Self::SocketPath { .. }
+            | Self::Home { .. }
+            | Self::Connect { .. }
+            | Self::NoDaemon { .. } => Verdict::Unreachable,
             Self::Silent { .. } | Self::Died | Self::Unfulfilled(_) => Verdict::TryAgain,
             Self::Garbled(_) | Self::Local(_) | Self::Io { .. } => Verdict::Failed,
             Self::Refused { code, .. } => (*code).into(),

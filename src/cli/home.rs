@@ -9,6 +9,9 @@ use std::{
 
 use super::failure::Failure;
 
+/// Longest path of a socket in bytes: `sun_path` less its NUL, see unix(7).
+pub(crate) const SOCKET_PATH_MAX: usize = 107;
+
 /// The folder all of one daemon's files are in, and its socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
@@ -21,8 +24,10 @@ pub(crate) struct Home {
 /// Whether a daemon serves metrics over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Http {
-    /// As the environment says.
+    /// As the environment says, else the apps, else the usual one.
     Usual,
+    /// As the apps it is started for say.
+    At(u16),
     /// It does not: it is not the machine's only daemon.
     Off,
 }
@@ -40,10 +45,15 @@ impl Home {
                 )
             })?;
         let home = Self::at(&folder)?;
-        match set("BUNPILOT_SOCKET") {
-            Some(socket) => Ok(Self { socket: whole(&socket)?, ..home }),
-            None => Ok(home),
+        let home = match set("BUNPILOT_SOCKET") {
+            Some(socket) => Self { socket: whole(&socket)?, ..home },
+            None => home,
+        };
+        let bytes = home.socket.as_os_str().len();
+        if bytes > SOCKET_PATH_MAX {
+            return Err(Failure::SocketPath { socket: home.socket, bytes });
         }
+        Ok(home)
     }
 
     /// A home in `folder`, with the socket in it.
@@ -58,6 +68,17 @@ impl Home {
         Self { http: Http::Off, ..self }
     }
 
+    /// The same home; a daemon started here serves metrics on `port`, if the environment does not
+    /// say otherwise.
+    pub(crate) fn with_http_port(self, port: Option<u16>) -> Self {
+        match port {
+            Some(port) if env::var_os("BUNPILOT_HTTP_PORT").is_none() => {
+                Self { http: Http::At(port), ..self }
+            }
+            Some(_) | None => self,
+        }
+    }
+
     /// Which metrics server a daemon started here has.
     pub(crate) fn http(&self) -> Http {
         self.http
@@ -65,12 +86,11 @@ impl Home {
 
     /// Makes the folder if it is missing, for this user alone.
     pub(crate) fn create(&self) -> Result<(), Failure> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(Failure::io(
-            format!(
-                "create `{}` (set `BUNPILOT_HOME` to a folder you can write to)",
-                self.folder.display()
-            ),
-        ))
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|source| Failure::Home { folder: self.folder.clone(), source })
     }
 
     /// The folder itself.

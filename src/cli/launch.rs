@@ -1,7 +1,6 @@
 //! Starts the daemon when a command needs one and none answers.
 
 use std::{
-    env,
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
@@ -17,6 +16,7 @@ use super::{
     failure::{Failure, Outcome},
     home::{Home, Http},
 };
+use crate::platform::host::own_program;
 
 /// Longest wait for a new daemon to answer.
 const BOOT_MAX: Duration = Duration::from_secs(10);
@@ -67,11 +67,23 @@ pub(crate) fn ensure(home: &Home) -> Result<Found, Failure> {
         return Ok(Found::Running);
     }
     let mut guard = guard(home, Bond::Detached)?;
-    await_daemon(home, || {
+    let answered = await_daemon(home, || {
         // The guard ends only if it cannot do its work.
         matches!(guard.try_wait(), Ok(Some(_)))
-    })?;
-    Ok(Found::Started)
+    });
+    if answered.is_err() {
+        dismiss(&mut guard);
+    }
+    answered.map(|()| Found::Started)
+}
+
+/// Ends a guard whose daemon does not come: unasked it would try for ever, and stand in the way of
+/// the next one.
+fn dismiss(guard: &mut Child) {
+    let pid = i32::try_from(guard.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let (Some(pid), Ok(None)) = (pid, guard.try_wait()) {
+        let _gone_meanwhile = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
 }
 
 /// Gives a daemon that was killed the time its guard needs to start the next one: a second guard
@@ -90,7 +102,7 @@ fn comes_back(home: &Home, daemon: &Daemon) -> bool {
 
 /// Starts a guard, which starts the daemon.
 pub(crate) fn guard(home: &Home, bond: Bond) -> Result<Child, Failure> {
-    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let program = own_program().map_err(Failure::io("find this program's file"))?;
     let log = log_file(home)?;
     let copy = log.try_clone().map_err(Failure::io("copy a file descriptor"))?;
     let mut command = Command::new(&program);
@@ -103,8 +115,14 @@ pub(crate) fn guard(home: &Home, bond: Bond) -> Result<Child, Failure> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(copy);
-    if home.http() == Http::Off {
-        command.env("BUNPILOT_HTTP_PORT", "0");
+    match home.http() {
+        Http::Usual => {}
+        Http::At(port) => {
+            command.env("BUNPILOT_HTTP_PORT", port.to_string());
+        }
+        Http::Off => {
+            command.env("BUNPILOT_HTTP_PORT", "0");
+        }
     }
     if bond == Bond::Kept {
         // Ctrl-C at the terminal is for us; we tell the guard.
@@ -147,10 +165,18 @@ fn no_daemon(home: &Home, reason: &str) -> Failure {
     let path = home.daemon_log();
     let tail = tail(&path).unwrap_or_default();
     let log = match tail.as_str() {
+        "" if is_full(home) => {
+            format!("; the disk of `{}` is full, make room on it", home.folder().display())
+        }
         "" => format!("; `{}` is empty", path.display()),
         tail => format!("\nthe end of `{}`:\n{tail}", path.display()),
     };
     Failure::NoDaemon { reason: reason.to_owned(), log }
+}
+
+/// Whether no space is left in the home, so that nothing could even be logged.
+fn is_full(home: &Home) -> bool {
+    rustix::fs::statvfs(home.folder()).is_ok_and(|it| it.f_bavail == 0)
 }
 
 /// The last lines of a file, indented.

@@ -45,6 +45,15 @@ impl Screen {
     }
 }
 
+/// Which steps of a long command are told while they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Every one: somebody watches.
+    All,
+    /// Workers that came online or failed: for whoever reads it later.
+    Milestones,
+}
+
 /// How pictures of faults are drawn on standard error.
 pub(crate) fn look() -> Look {
     match anstream::AutoStream::choice(&io::stderr()) {
@@ -87,6 +96,8 @@ pub(crate) struct Out {
     pub(crate) format: Format,
     /// What standard output is.
     pub(crate) screen: Screen,
+    /// Which steps are told where standard output is no terminal.
+    pub(crate) steps: Steps,
 }
 
 impl fmt::Debug for Out {
@@ -104,7 +115,9 @@ impl Out {
         // Colours are judged by the raw stream: a buffer hides what is behind it.
         let choice = anstream::AutoStream::choice(&io::stdout());
         let out = anstream::AutoStream::new(BufWriter::new(io::stdout()).into_boxed(), choice);
-        Self::new(Box::new(out), Box::new(anstream::stderr()), format, Screen::look())
+        let steps = if io::stderr().is_terminal() { Steps::All } else { Steps::Milestones };
+        let err = Box::new(anstream::stderr());
+        Self { steps, ..Self::new(Box::new(out), err, format, Screen::look()) }
     }
 
     /// Streams of the caller's.
@@ -114,7 +127,7 @@ impl Out {
         format: Format,
         screen: Screen,
     ) -> Self {
-        Self { stdout: out, stderr: err, format, screen }
+        Self { stdout: out, stderr: err, format, screen, steps: Steps::All }
     }
 
     /// Standard output.
@@ -165,7 +178,11 @@ impl Out {
         let Some(verdict) = failure.verdict() else { return Ok(()) };
         match self.format {
             Format::Json => {
-                self.json(&json!({ "error": failure.to_string(), "code": verdict.word() }))?;
+                let mut told = json!({ "error": failure.to_string(), "code": verdict.word() });
+                if let (Some(hint), Some(told)) = (failure.advice(), told.as_object_mut()) {
+                    told.insert("hint".to_owned(), hint.into());
+                }
+                self.json(&told)?;
             }
             Format::Human => {
                 // A full disk behind standard output is no reason to be silent here, too.
@@ -179,14 +196,14 @@ impl Out {
     fn draw_error(&mut self, failure: &Failure) -> Outcome {
         let (dim, bad) = (style::DIM, style::BAD);
         let prefix = format!("{dim}[bunpilot]{dim:#} {bad}ERROR{bad:#} │");
-        if let Failure::Config { picture, .. } = failure
+        if let Failure::Config { headline, picture, .. } = failure
             && !picture.is_empty()
         {
-            writeln!(self.stderr, "{prefix} the configuration is wrong\n{picture}")?;
+            writeln!(self.stderr, "{prefix} {headline}\n{picture}")?;
         } else {
             writeln!(self.stderr, "{prefix} {failure}")?;
         }
-        if let Failure::Hinted { hint, .. } = failure {
+        if let Some(hint) = failure.advice() {
             writeln!(self.stderr, "{dim}  hint: {hint}{dim:#}")?;
         }
         Ok(())

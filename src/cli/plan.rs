@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{
-        Base, Engine, Host, Rejected, discover, is_config, load,
+        Base, Engine, Host, Problem, Rejected, discover, is_config, load,
         raw::{self, Count, RawApp, Words},
         resolve,
     },
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) apps: Vec<Planned>,
     /// Warnings about the file, ready to print.
     pub(crate) warnings: Vec<String>,
+    /// Port of the metrics server the apps ask for.
+    pub(crate) http_port: Option<u16>,
 }
 
 /// Makes the plan.
@@ -78,13 +80,13 @@ pub(crate) fn resolved(config: Value) -> Result<Value, Failure> {
     let raw = serde_json::from_value(config)
         .map_err(|error| Failure::config(format!("cannot read the configuration: {error}")))?;
     let base = caller(None).map_err(Failure::io("find the current folder"))?;
-    let spec = resolve::app(&raw, &base, &Machine).map_err(|it| rejected(&it.into()))?;
+    let spec = resolve::app(&raw, &base, &Machine).map_err(|it| rejected(WRONG, &it.into()))?;
     json(&spec)
 }
 
 impl From<Planned> for Plan {
     fn from(app: Planned) -> Self {
-        Self { apps: vec![app], warnings: Vec::new() }
+        Self { apps: vec![app], warnings: Vec::new(), http_port: None }
     }
 }
 
@@ -151,7 +153,7 @@ fn script_alone(args: &Start, script: String, base: &Base) -> Result<Planned, Fa
     let name = args.name.clone().unwrap_or_else(|| name_of(&script));
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let raw = RawApp {
-        name: Some(name),
+        name: Some(name.clone()),
         // A bare word is a file of this folder first; without one it may be a program.
         script: Some(script),
         args: Some(Words::List(args.args.clone())),
@@ -165,7 +167,8 @@ fn script_alone(args: &Start, script: String, base: &Base) -> Result<Planned, Fa
         env: Some(variables(&args.env)),
         ..RawApp::default()
     };
-    let spec = resolve::app(&raw, base, &Machine).map_err(|it| rejected(&it.into()))?;
+    let spec = resolve::app(&raw, base, &Machine)
+        .map_err(|it| rejected(format!("cannot start \"{name}\""), &it.into()))?;
     planned(&spec, None)
 }
 
@@ -190,7 +193,7 @@ fn from_file(args: &Start, file: &Path, base: &Base) -> Result<Plan, Failure> {
         }
     }
     let host: Rc<dyn Host> = Rc::new(Machine);
-    let loaded = load(file, args.config_runtime, base, &host).map_err(|it| rejected(&it))?;
+    let loaded = load(file, args.config_runtime, base, &host).map_err(|it| rejected(WRONG, &it))?;
     let mut specs = loaded.apps;
     if let Some(name) = &args.name {
         specs = vec![only(specs, name, file)?];
@@ -206,8 +209,8 @@ fn from_file(args: &Start, file: &Path, base: &Base) -> Result<Plan, Failure> {
         .iter()
         .map(|spec| planned(&adjusted(spec, args), Some(config_path.clone())))
         .collect::<Result<_, _>>()?;
-    let warnings = loaded.warnings.iter().map(|it| it.message().to_owned()).collect();
-    Ok(Plan { apps, warnings })
+    let warnings = loaded.warnings.iter().map(Problem::line).collect();
+    Ok(Plan { apps, warnings, http_port: resolve::http_port(&specs) })
 }
 
 fn only(specs: Vec<AppSpec>, name: &str, file: &Path) -> Result<AppSpec, Failure> {
@@ -250,11 +253,15 @@ fn json(spec: &AppSpec) -> Result<Value, Failure> {
         .map_err(|error| Failure::Local(format!("cannot write `{}` as JSON: {error}", spec.name)))
 }
 
+/// What is said above the pictures of a file that is wrong.
+const WRONG: &str = "the configuration is wrong";
+
 /// All that is wrong with a configuration, with pictures.
-pub(crate) fn rejected(rejected: &Rejected) -> Failure {
+fn rejected(headline: impl Into<String>, rejected: &Rejected) -> Failure {
     let mut picture = Vec::new();
     let drawn = rejected.write(&mut picture, look());
     Failure::Config {
+        headline: headline.into(),
         message: rejected.to_string(),
         // The message says it all, too.
         picture: drawn.map(|()| String::from_utf8_lossy(&picture).into_owned()).unwrap_or_default(),

@@ -16,12 +16,13 @@ use super::{
     home::Home,
 };
 use crate::{
+    daemon::{self, Core, Turn},
     guard::{self, Grip, GuardConfig, Mode},
-    platform::linux::daemon,
+    platform::{
+        host::own_program,
+        linux::daemon::{self as platform, Config, HttpPort},
+    },
 };
-
-/// The metrics server's port, unless `BUNPILOT_HTTP_PORT` says otherwise.
-const HTTP_PORT: u16 = 9615;
 
 /// What the daemon's log holds, unless `BUNPILOT_LOG` says otherwise.
 const LOGGED: &str = "info,glommio=warn";
@@ -67,7 +68,7 @@ impl Role {
 
 /// Runs the guard until its daemon ends for good.
 fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
-    let program = env::current_exe().map_err(Failure::io("find this program's file"))?;
+    let program = own_program().map_err(Failure::io("find this program's file"))?;
     let grip = match env::var("BUNPILOT_TREES").as_deref() {
         Ok("session") => Grip::Session,
         Ok(_) | Err(_) => Grip::Best,
@@ -80,19 +81,30 @@ fn guard(home: &Home, mode: Mode) -> Result<ExitCode, Failure> {
     }))
 }
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is told to end: here core and world meet.
 fn daemon(home: &Home) -> Result<(), Failure> {
     log();
-    let config = daemon::Config {
+    let config = Config {
         home: home.folder().to_owned(),
         socket: home.socket().to_owned(),
         http_port: http_port()?,
     };
-    daemon::run(&config).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, "the daemon cannot run");
-        Failure::Local(error.to_string())
-    })
+    let opened = platform::open(config, daemon::fate).map_err(|error| cannot_run(&error))?;
+    let Some((mut outside, start)) = opened else { return Ok(()) };
+    let mut core = Core::begin(start);
+    let mut events = Vec::new();
+    while daemon::turn(&mut core, &mut outside.world, &mut events)
+        .map_err(|error| cannot_run(&error))?
+        == Turn::GoOn
+    {}
+    outside.farewell();
+    Ok(())
+}
+
+fn cannot_run(error: &dyn std::error::Error) -> Failure {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(%error, cause, "the daemon cannot run");
+    Failure::Told(Verdict::Failed)
 }
 
 fn log() {
@@ -101,6 +113,8 @@ fn log() {
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE) // the filter decides
         .with_ansi(false)
+        // It would be told on standard error, which is the log: on a full disk that panics.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .finish()
         .with(filter)
@@ -108,12 +122,12 @@ fn log() {
 }
 
 /// `BUNPILOT_HTTP_PORT`; 0 is no server.
-fn http_port() -> Result<Option<u16>, Failure> {
+fn http_port() -> Result<HttpPort, Failure> {
     match env::var("BUNPILOT_HTTP_PORT") {
-        Err(_unset) => Ok(Some(HTTP_PORT)),
+        Err(_unset) => Ok(HttpPort::AsConfigured(daemon::http_port)),
         Ok(text) => match text.parse() {
-            Ok(0) => Ok(None),
-            Ok(port) => Ok(Some(port)),
+            Ok(0) => Ok(HttpPort::Off),
+            Ok(port) => Ok(HttpPort::At(port)),
             Err(_) => Err(Failure::Local(format!(
                 "`BUNPILOT_HTTP_PORT` is `{text}`; it must be a port, or 0 for no metrics server"
             ))),

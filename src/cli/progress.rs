@@ -1,13 +1,14 @@
 //! How a long command goes on, one line per worker.
 //!
 //! On a terminal each worker has a line that grows (`spawning → starting → online`); elsewhere
-//! each step is a line of its own, on standard error, so that standard output stays clean.
+//! each step is a line of its own, on standard error, so that standard output stays clean. Where
+//! nobody watches that either, in a log of cron or CI, only the steps that matter are told.
 
 use std::collections::BTreeMap;
 
 use super::{
     failure::Outcome,
-    output::{Format, Out, Screen, style},
+    output::{Format, Out, Screen, Steps, style},
     table::clipped,
 };
 use crate::control::status::Step;
@@ -41,6 +42,11 @@ impl Progress {
         }
         match (out.format, out.screen) {
             (Format::Json, _) => Ok(()),
+            (Format::Human, Screen::Piped)
+                if out.steps == Steps::Milestones && is_passing(&step.step) =>
+            {
+                Ok(())
+            }
             (Format::Human, Screen::Piped) => plain(step, out),
             (Format::Human, Screen::Terminal(columns, rows)) => {
                 self.note(step);
@@ -79,6 +85,11 @@ impl Progress {
         out.flush()?;
         Ok(())
     }
+}
+
+/// Whether a step only leads to another one, or to the command's own last word.
+fn is_passing(step: &str) -> bool {
+    matches!(step, "spawning" | "starting" | "draining" | "stopping" | "stopped")
 }
 
 fn plain(step: &Step, out: &mut Out) -> Outcome {
@@ -136,6 +147,26 @@ mod tests {
         "#]]
         .assert_eq(&format!("[stderr]\n{}", errors.text()));
         assert_eq!(progress.ended().map(|it| it.worker), Some(0));
+    }
+
+    #[test]
+    fn logs_get_a_line_only_for_what_matters() {
+        let (mut out, paper, errors) = captured::out(Format::Human, Screen::Piped);
+        out.steps = Steps::Milestones;
+        let mut progress = Progress::default();
+        for it in [
+            step(0, "spawning", None),
+            step(0, "starting", None),
+            step(0, "online", None),
+            step(1, "crashed", Some("exited with status 1")),
+            step(0, "stopping", None),
+            step(0, "stopped", Some("stop")),
+        ] {
+            progress.show(&it, &mut out).unwrap();
+        }
+        assert_eq!(paper.text(), "");
+        let told = "  api:0 online (pid 70)\n  api:1 crashed (pid 70): exited with status 1\n";
+        assert_eq!(errors.text(), told);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) fn run(home: &Home, args: &args::Start, out: &mut Out) -> Outcome {
         )));
     }
     home.create()?;
+    let home = &home.clone().with_http_port(plan.http_port);
     let warden = Warden::begin(home)?;
     // It outlives the apps: their last lines are worth reading.
     let echo = Echo::of(home)?;
@@ -90,5 +91,9 @@ fn watch(home: &Home, warden: &Warden) -> Outcome {
 /// Whether nothing runs and nothing will.
 fn hopeless(daemon: &Daemon) -> bool {
     // A daemon that does not answer now is the guard's business.
-    daemon.apps(&Target::All).is_ok_and(|apps| apps.iter().all(|app| app.status == "errored"))
+    daemon.apps(&Target::All).is_ok_and(|apps| {
+        let is = |status: &str| apps.iter().filter(|it| it.status == status).count();
+        // A home may hold apps that were stopped long ago, or just now on purpose.
+        is("errored") > 0 && is("errored") + is("stopped") == apps.len()
+    })
 }

@@ -95,7 +95,8 @@ fn as_json(sources: Vec<Source>, lines: u64, streams: Streams) -> Result<Value, 
 }
 
 /// The files of those workers that are meant: the ones the daemon names, and others at the usual
-/// place, of workers and apps that are no more.
+/// place, of workers that are no more; of apps that are no more only if they are called by name,
+/// or no daemon knows better.
 pub(crate) fn sources(home: &Home, target: Option<&Target>) -> Result<Vec<Source>, Failure> {
     let all = Target::All;
     let target = target.unwrap_or(&all);
@@ -105,10 +106,18 @@ pub(crate) fn sources(home: &Home, target: Option<&Target>) -> Result<Vec<Source
     };
     let asked = Daemon::of(home).apps(target);
     let named = asked.as_ref().map(|apps| of_apps(home, apps)).unwrap_or_default();
+    let known: Option<BTreeSet<&str>> = match (&asked, name) {
+        (Ok(apps), None) => Some(apps.iter().map(|it| it.name.as_str()).collect()),
+        (Ok(_) | Err(_), _) => None,
+    };
+    let is_known = |source: &Source| {
+        let app = source.label.rsplit_once(':').map_or("", |(app, _)| app);
+        known.as_ref().is_none_or(|known| known.contains(app))
+    };
     let mut paths = BTreeSet::new();
     let sources: Vec<Source> = named
         .into_iter()
-        .chain(scan(&home.logs(), name))
+        .chain(scan(&home.logs(), name).into_iter().filter(is_known))
         .filter(|it| meant(&it.label, target) && paths.insert(it.path.clone()))
         .collect();
     match (asked, name) {

@@ -6,6 +6,9 @@ use crate::control::wire::Target;
 /// Closeness (Jaro-Winkler, 0 to 1) from which a name is worth suggesting.
 const CLOSE: f64 = 0.75;
 
+/// How many apps are named to a user whose app is like none of them.
+const NAMED_MAX: usize = 8;
+
 /// The known app the user may have meant, in words.
 pub(crate) fn names(daemon: &Daemon, target: &Target) -> Option<String> {
     let (Target::App(name) | Target::Instance(name, _)) = target else { return None };
@@ -15,7 +18,8 @@ pub(crate) fn names(daemon: &Daemon, target: &Target) -> Option<String> {
     match closest(name, &known) {
         Some(close) => Some(format!("did you mean `{close}`?")),
         None if known.is_empty() => Some("no app is known; see `bunpilot start --help`".to_owned()),
-        None => None,
+        None if known.len() <= NAMED_MAX => Some(format!("there is `{}`", known.join("`, `"))),
+        None => Some("`bunpilot list` shows those there are".to_owned()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::control::{
     status::Step,
-    wire::{Command, Target},
+    wire::{Code, Command, Target},
 };
 
 /// One order for one target.
@@ -77,6 +77,8 @@ pub(crate) fn carry_out(
 ) -> Result<Value, Failure> {
     let daemon = Daemon::of(home);
     let Order { target, command } = order;
+    let file =
+        if let Command::Start { config_path, .. } = &command { config_path.clone() } else { None };
     let mut progress = Progress::default();
     let result = daemon.order(command, &mut |step| progress.show(step, out));
     match result {
@@ -90,6 +92,17 @@ pub(crate) fn carry_out(
         Err(failure) if failure.is_no_such_app() => {
             Err(failure.hint(suggest::names(&daemon, &target)))
         }
+        Err(failure @ Failure::Refused { code: Code::AlreadyRunning, .. }) => {
+            let file = file.map(|it| format!(" --config {it}")).unwrap_or_default();
+            let hint = format!(
+                "`bunpilot reload {target}{file}` replaces its workers; see also `restart`, `scale`, `delete`"
+            );
+            Err(failure.hint(Some(hint)))
+        }
+        Err(failure @ Failure::Refused { code: Code::NotRunning, .. }) => {
+            let whole = matches!(target, Target::App(_));
+            Err(failure.hint(whole.then(|| format!("`bunpilot start {target}` starts it"))))
+        }
         Err(failure) => {
             if let (Failure::Refused { .. }, Some(step)) = (&failure, progress.ended()) {
                 last_words(home, &daemon, step, out)?;
@@ -102,7 +115,7 @@ pub(crate) fn carry_out(
 fn tell_done(target: &Target, done: Done, data: &Value, out: &mut Out) -> Outcome {
     let apps = data.get("apps").and_then(Value::as_array);
     match (target, apps) {
-        (Target::All, Some(apps)) if apps.is_empty() => out.warn("there is no app to do this to"),
+        (Target::All, Some(apps)) if apps.is_empty() => out.warn(nobody(done)),
         (Target::All, Some(apps)) => {
             let names = apps.iter().filter_map(Value::as_str);
             names.into_iter().try_for_each(|name| out.ok(format_args!("\"{name}\" {done}")))
@@ -110,6 +123,15 @@ fn tell_done(target: &Target, done: Done, data: &Value, out: &mut Out) -> Outcom
         (Target::All | Target::App(_) | Target::Instance(..), _) => {
             out.ok(format_args!("\"{target}\" {done}{}", remarks(data)))
         }
+    }
+}
+
+/// Why `all` means nobody.
+fn nobody(done: Done) -> &'static str {
+    match done {
+        "started" => "nothing to start: no app ran when the daemon went down",
+        "restarted" | "reloaded" => "no app runs; `bunpilot list` shows those that are stopped",
+        _ => "no app is known",
     }
 }
 

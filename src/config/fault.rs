@@ -150,9 +150,15 @@ impl Problem {
 
     /// Says that a text cannot be parsed, in a parser's words.
     pub(super) fn syntax(words: &str) -> Self {
-        let mut rest = words.trim().chars();
-        let first = rest.next().map(|first| first.to_lowercase().to_string());
-        Self::new(format!("cannot parse this: {}{}", first.unwrap_or_default(), rest.as_str()))
+        let words = words.trim();
+        let mut rest = words.chars();
+        let first = rest.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+        let rest = rest.as_str();
+        // `EOF` is a name, not the beginning of a sentence.
+        if rest.starts_with(char::is_uppercase) {
+            return Self::new(format!("cannot parse this: {words}"));
+        }
+        Self::new(format!("cannot parse this: {first}{rest}"))
     }
 
     /// Adds what to do.
@@ -181,6 +187,15 @@ impl Problem {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What is wrong and what to do, without the place.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}; {help}", self.message),
+            None => self.message.clone(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     fault::{Fault, Problem, Rejected, Segment, Source},
     host::Host,
     raw::RawConfig,
-    resolve::{self, Base, DaemonFiles},
+    resolve::{self, Base},
     runtime,
     shape::{Dialect, Moves, shape},
     tree::{self, Node},
@@ -81,8 +81,6 @@ pub struct Loaded {
     pub file: PathBuf,
     /// Its apps.
     pub apps: Vec<AppSpec>,
-    /// Where it wants the daemon's files.
-    pub daemon: DaemonFiles,
     /// What was understood, but is not heeded.
     pub warnings: Vec<Problem>,
 }
@@ -162,8 +160,7 @@ pub fn load(
     };
     match resolved {
         Ok(apps) if shaped.faults.is_empty() => Ok(Loaded {
-            daemon: resolve::daemon(shaped.raw.daemon.as_ref(), &base),
-            warnings: show(shaped.warnings),
+            warnings: show([shaped.warnings, resolve::remarks(&shaped.raw, &apps)].concat()),
             file,
             apps,
         }),

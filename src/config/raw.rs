@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 pub(super) use value::whole;
 pub use value::{Bytes, Count, Instances, Limit, Millis, Owner, Words};
 
-/// A bunpilot configuration: the apps to run and, if need be, where the daemon keeps its files.
+/// A bunpilot configuration: the apps to run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawConfig {
     /// The apps to run.
     pub apps: Option<Vec<RawApp>>,
-    /// Where the daemon keeps its files.
+    /// Where the original's daemon kept its files. Not heeded: the environment variables
+    /// `BUNPILOT_HOME` and `BUNPILOT_SOCKET` say it, so that every command finds the same daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub daemon: Option<RawDaemon>,
 }
@@ -168,10 +169,11 @@ pub struct RawMetrics {
     /// Whether workers are measured at all. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Port of the metrics server; the first app that names one decides.
+    /// Port of the metrics server, if `BUNPILOT_HTTP_PORT` is not set; the first app that names
+    /// one decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_port: Option<Count>,
-    /// Whether the app appears in the Prometheus exposition. Default: false.
+    /// Whether the app appears in the Prometheus exposition. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<bool>,
     /// Time from one measurement to the next.
@@ -223,7 +225,7 @@ pub struct RawRolling {
     pub batch_delay: Option<Millis>,
 }
 
-/// Where the daemon keeps its files.
+/// Where the original's daemon kept its files; not heeded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawDaemon {

@@ -5,6 +5,7 @@
 
 mod desk;
 mod program;
+mod remarks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +16,11 @@ use std::{
 use super::{
     fault::{Aim, Fault, Segment},
     host::Host,
-    raw::{RawApp, RawConfig, RawDaemon},
+    raw::{RawApp, RawConfig},
 };
 use crate::domain::AppSpec;
 use desk::Desk;
+pub use remarks::{http_port, remarks};
 
 /// Where the words were spoken: what relative paths start from, and what is inherited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,17 +31,6 @@ pub struct Base {
     pub env: BTreeMap<String, String>,
     /// The profile chosen by `--env`, a key of `envs`.
     pub profile: Option<String>,
-}
-
-/// Where the daemon keeps its files, absolute; `None` where the file is silent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DaemonFiles {
-    /// File with the daemon's process id.
-    pub pid: Option<PathBuf>,
-    /// The control socket.
-    pub socket: Option<PathBuf>,
-    /// The daemon's own log.
-    pub log: Option<PathBuf>,
 }
 
 /// Makes a spec of one app.
@@ -76,19 +67,6 @@ pub fn apps(raw: &RawConfig, base: &Base, host: &dyn Host) -> Result<Vec<AppSpec
     faults.extend(duplicates(raw_apps));
     faults.extend(unknown_profile(raw_apps, base));
     if faults.is_empty() { Ok(specs) } else { Err(faults) }
-}
-
-/// Resolves the paths of the daemon's files.
-#[must_use]
-pub fn daemon(raw: Option<&RawDaemon>, base: &Base) -> DaemonFiles {
-    let file = |pick: fn(&RawDaemon) -> &Option<String>| {
-        raw.and_then(|raw| pick(raw).as_ref()).map(|path| absolute(&base.cwd, path))
-    };
-    DaemonFiles {
-        pid: file(|raw| &raw.pid_file),
-        socket: file(|raw| &raw.socket_file),
-        log: file(|raw| &raw.log_file),
-    }
 }
 
 /// The same app with another number of workers.

@@ -51,9 +51,6 @@ const SEED: &str = include_str!("tests/seed.config.ts");
 fn the_originals_example_means_what_its_readme_says() {
     let loaded = good("bunpilot.config.ts", SEED);
     assert_eq!(loaded.apps.len(), 1);
-    assert_eq!(loaded.daemon.pid.as_deref(), Some(Path::new("/srv/bunpilot.pid")));
-    assert_eq!(loaded.daemon.socket.as_deref(), Some(Path::new("/srv/bunpilot.sock")));
-    assert_eq!(loaded.daemon.log.as_deref(), Some(Path::new("/srv/logs/bunpilot-daemon.log")));
     let expected = serde_json::json!({
         "name": "api-server",
         "script": "/srv/src/server.ts",
@@ -156,4 +153,28 @@ fn pm2_is_understood() {
     assert_eq!(app.logs.out_file.as_deref(), Some(Path::new("/srv/o.log")));
     let warnings: Vec<_> = loaded.warnings.iter().map(super::Problem::message).collect();
     assert_eq!(warnings, ["`max_memory_restart` of PM2 is ignored"]);
+}
+
+#[test]
+fn what_will_not_be_heeded_is_said() {
+    let text = r#"{
+        "daemon": { "pidFile": "./p" },
+        "apps": [
+            { "name": "a", "script": "a.ts", "interpreter": "bun", "port": 80, "metrics": { "httpPort": 9700 },
+              "clustering": { "strategy": "inherit" } },
+            { "name": "b", "script": "a.ts", "metrics": { "httpPort": 9701 } },
+            { "name": "c", "script": "a.ts", "interpreter": "bun", "port": 82, "instances": 2 }
+        ]
+    }"#;
+    let loaded = good("bunpilot.json", text);
+    let warnings: Vec<_> = loaded.warnings.iter().map(super::Problem::message).collect();
+    let expected = [
+        "the `daemon` section is not heeded",
+        "`a` runs with bun, whose servers ignore inherited sockets",
+        "there is one metrics server, and another app has it on port 9700",
+    ];
+    assert_eq!(warnings, expected);
+    assert_eq!(super::resolve::http_port(&loaded.apps), Some(9700));
+    let plain = good("bunpilot.json", r#"{ "name": "a", "script": "a.ts", "interpreter": "bun" }"#);
+    assert_eq!((plain.warnings.len(), super::resolve::http_port(&plain.apps)), (0, None));
 }

@@ -152,15 +152,14 @@ impl Malformed {
     }
 }
 
-/// A request as it stands on the line.
-#[derive(Debug, Serialize, Deserialize)]
+/// A request as it stands on the line. Loosely typed: whatever else is wrong with it, it is
+/// answered under its id.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Line {
-    #[serde(default)]
-    id: Option<Value>,
-    #[serde(default)]
-    cmd: Option<String>,
-    #[serde(default)]
-    args: Option<Map<String, Value>>,
+    id: Value,
+    cmd: Value,
+    args: Value,
 }
 
 impl Request {
@@ -174,16 +173,23 @@ impl Request {
         let line: Line = serde_json::from_slice(line)
             .map_err(|error| Malformed::new("unknown", format!("Invalid request: {error}")))?;
         let id = match line.id {
-            Some(Value::String(id)) => id,
-            Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string(),
-            Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {
+            Value::String(id) => id,
+            other @ (Value::Number(_) | Value::Bool(_)) => other.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
                 return Err(Malformed::new("unknown", "Invalid request: missing id or cmd"));
             }
         };
-        let Some(cmd) = line.cmd else {
+        let Value::String(cmd) = line.cmd else {
             return Err(Malformed::new(&id, "Invalid request: missing id or cmd"));
         };
-        let args = Args { id: &id, args: line.args.unwrap_or_default() };
+        let args = match line.args {
+            Value::Object(args) => args,
+            Value::Null => Map::new(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return Err(Malformed::new(&id, "Invalid request: `args` must be an object"));
+            }
+        };
+        let args = Args { id: &id, args };
         let command = args.command(&cmd)?;
         let progress = if args.flag("progress") { Progress::Told } else { Progress::Silent };
         Ok(Self { id, command, progress })
@@ -197,9 +203,9 @@ impl Request {
             args.insert("progress".into(), Value::Bool(true));
         }
         let line = Line {
-            id: Some(Value::String(self.id.clone())),
-            cmd: Some(cmd.to_owned()),
-            args: Some(args),
+            id: Value::String(self.id.clone()),
+            cmd: Value::String(cmd.to_owned()),
+            args: Value::Object(args),
         };
         json_line(&line)
     }
@@ -395,6 +401,12 @@ mod tests {
     fn refusals_speak_the_originals_words() {
         refused(r#"{"cmd":"list"}"#, "unknown", "Invalid request: missing id or cmd");
         refused(r#"{"id":"7"}"#, "7", "Invalid request: missing id or cmd");
+        refused(r#"{"id":"7","cmd":1}"#, "7", "Invalid request: missing id or cmd");
+        refused(
+            r#"{"id":"7","cmd":"list","args":[]}"#,
+            "7",
+            "Invalid request: `args` must be an object",
+        );
         refused(r#"{"id":"7","cmd":"nope"}"#, "7", "Unknown command: nope");
         refused(r#"{"id":"7","cmd":"stop"}"#, "7", "Missing required argument: name");
         refused(

@@ -4,7 +4,10 @@
 //! Also measures on its own: CPU time often, since it costs next to nothing, and everything once
 //! a minute for the database.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use serde_json::{
     json,
@@ -14,8 +17,9 @@ use serde_json::{
 use super::{Core, jobs::Asker};
 use crate::{
     control::wire::{Code, Reply, Target},
-    domain::{ClientId, Moment, Usage, WorkerId},
+    domain::{AppId, ClientId, Moment, Usage, WorkerId},
     metrics::rates::Rate,
+    supervisor::Refusal,
     world::{self, Action, Answer, Depth, Record},
 };
 
@@ -38,7 +42,7 @@ pub(super) enum Question {
 /// Everyone who waits for an answer, and what was last measured.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    waiting: Vec<(Who, Question)>,
+    waiting: VecDeque<(Who, Question)>,
     tails: Vec<Asker>,
     measured: BTreeMap<WorkerId, Measured>,
     daemon: Option<Usage>,
@@ -74,6 +78,16 @@ impl Questions {
         self.daemon
     }
 
+    /// Askers who wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.tails.len()
+    }
+
+    /// Workers that were measured.
+    pub(super) fn measured(&self) -> usize {
+        self.measured.len()
+    }
+
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.measured.remove(&worker);
     }
@@ -94,7 +108,7 @@ impl Questions {
 
 impl Core {
     pub(super) fn question(&mut self, now: Moment, asker: &Asker, question: Question) {
-        self.questions.waiting.push((Who::Client(asker.clone()), question));
+        self.questions.waiting.push_back((Who::Client(asker.clone()), question));
         self.answer_or_measure(now);
     }
 
@@ -122,8 +136,17 @@ impl Core {
             world::Question::Metrics(name) => (None, Question::Metrics(name)),
             world::Question::Status => (None, Question::Dump),
         };
-        self.questions.waiting.push((Who::Http(client, dialect), question));
+        self.questions.waiting.push_back((Who::Http(client, dialect), question));
         self.answer_or_measure(now);
+    }
+
+    /// The daemon ends: whoever still waits is answered now.
+    pub(super) fn last_answers(&mut self, now: Moment) {
+        self.answer_all(now);
+        while let Some(asker) = self.questions.tails.pop() {
+            let why = Refusal::ShuttingDown.to_string();
+            self.reply(&asker, Reply::<()>::Failed(Code::Busy, why));
+        }
     }
 
     pub(super) fn tailed(&mut self, client: ClientId, id: &str, lines: &[String]) {
@@ -163,10 +186,11 @@ impl Core {
     }
 
     fn measure(&mut self, now: Moment, depth: Depth) {
-        if self.questions.under_way.is_some_and(|it| it >= depth) {
+        // One at a time: what comes back does not say how deep it went.
+        if self.questions.under_way.is_some() {
             return;
         }
-        let workers: Vec<WorkerId> = self.workers().map(|it| it.id).collect();
+        let workers: Vec<WorkerId> = self.alive().map(|it| it.id).collect();
         self.questions.under_way = Some(depth);
         self.questions.last = Some(now);
         self.act(Action::Sample(workers, depth));
@@ -174,7 +198,7 @@ impl Core {
 
     fn answer_or_measure(&mut self, now: Moment) {
         let fresh = self.questions.full.is_some_and(|at| now.since(at) < FRESH);
-        if fresh || self.workers().next().is_none() {
+        if fresh || self.alive().next().is_none() {
             self.answer_all(now);
         } else {
             self.measure(now, Depth::Full);
@@ -184,12 +208,16 @@ impl Core {
     pub(super) fn sampled(&mut self, now: Moment, samples: &[(WorkerId, Usage)], daemon: Usage) {
         let depth = self.questions.under_way.take();
         self.questions.daemon = Some(daemon);
-        for (worker, usage) in samples {
+        let alive: BTreeSet<WorkerId> = self.alive().map(|it| it.id).collect();
+        for (worker, usage) in samples.iter().filter(|(worker, _)| alive.contains(worker)) {
             let measured = self.questions.measured.entry(*worker).or_default();
             measured.rate.observe(now, usage.cpu);
             (measured.usage, measured.at) = (*usage, now);
         }
         if depth != Some(Depth::Full) {
+            if !self.questions.waiting.is_empty() {
+                self.answer_or_measure(now);
+            }
             return;
         }
         self.questions.full = Some(now);
@@ -223,7 +251,8 @@ impl Core {
     }
 
     fn answer_all(&mut self, now: Moment) {
-        for (who, question) in std::mem::take(&mut self.questions.waiting) {
+        // One after the other: a client that waits for the next one is not hung up on.
+        while let Some((who, question)) = self.questions.waiting.pop_front() {
             match who {
                 Who::Client(asker) => {
                     let reply = self.answer(now, &question);
@@ -239,13 +268,13 @@ impl Core {
 
     fn answer(&self, now: Moment, question: &Question) -> Reply<Box<RawValue>> {
         match question {
-            Question::List | Question::Metrics(None) => done(&self.list(now)),
+            Question::List | Question::Metrics(None) => done(&self.list()),
             Question::Metrics(Some(name)) => match self.apps.find(name) {
-                Some(id) => done(&[self.app_status(now, id)]),
+                Some(id) => done(&[self.app_status(id)]),
                 None => Reply::Failed(Code::NoSuchApp, format!("App \"{name}\" not found.")),
             },
             Question::Status(name, index) => match self.apps.find(name) {
-                Some(id) => self.one_status(now, id, *index),
+                Some(id) => self.one_status(id, *index),
                 None => Reply::Failed(Code::NoSuchApp, format!("App not found: {name}")),
             },
             Question::Exposition => {
@@ -256,13 +285,8 @@ impl Core {
         }
     }
 
-    fn one_status(
-        &self,
-        now: Moment,
-        id: crate::domain::AppId,
-        index: Option<u16>,
-    ) -> Reply<Box<RawValue>> {
-        let Some(mut status) = self.app_status(now, id) else {
+    fn one_status(&self, id: AppId, index: Option<u16>) -> Reply<Box<RawValue>> {
+        let Some(mut status) = self.app_status(id) else {
             return Reply::Failed(Code::NoSuchApp, "the app is being deleted".to_owned());
         };
         if let Some(index) = index {

@@ -25,7 +25,7 @@ pub(super) struct Entry {
     pub(super) config_path: Option<String>,
     pub(super) created_unix_millis: u64,
     /// It ran when the machine or the daemon went down; `resurrect` starts it.
-    pub(super) slept: bool,
+    pub(super) asleep: bool,
 }
 
 impl Apps {
@@ -92,8 +92,9 @@ impl Core {
             name: entry.name,
             config: written(app.spec()),
             previous: app.previous().map(|it| written(it)),
-            // A sleeping app is to run again after `resurrect`, though it rests now.
-            goal: if entry.slept { Goal::Run } else { app.goal() },
+            // It rests now, and is to run again after `resurrect`.
+            goal: if entry.asleep { Goal::Run } else { app.goal() },
+            asleep: entry.asleep,
             config_path: entry.config_path,
             created_unix_millis: entry.created_unix_millis,
         };
@@ -151,9 +152,13 @@ impl Core {
         self.act(Action::Persist(Record::AppGone(id)));
     }
 
-    /// Makes the listening sockets an app's workers will inherit.
-    pub(super) fn listen(&mut self, id: AppId, spec: &Arc<AppSpec>) {
-        self.act(Action::Listen(id, Arc::clone(spec)));
+    /// Opens the sockets a running app's workers inherit, before any of them is spawned.
+    pub(super) fn open_sockets(&mut self, id: AppId) {
+        let Some(app) = self.supervisor.app(id) else { return };
+        if app.goal() == Goal::Run && app.spec().inherits() {
+            let spec = Arc::clone(app.spec());
+            self.act(Action::Listen(id, spec));
+        }
     }
 
     /// Closes the listening sockets of an app none of whose workers runs or will: who connects is
@@ -161,7 +166,8 @@ impl Core {
     pub(super) fn unlisten_if_over(&mut self, id: AppId) {
         let Some(app) = self.supervisor.app(id) else { return };
         let gave_up = || app.places().all(|it| it.state == State::Errored);
-        if app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up()) {
+        let over = app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up());
+        if over && app.spec().inherits() {
             self.act(Action::Unlisten(id));
         }
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
     control::wire::{Code, Command, Force, Reply, Target},
-    domain::{AppId, AppSpec, Moment, Signal, Strategy, WorkerId},
+    domain::{AppId, AppSpec, Moment, Signal, WorkerId},
     supervisor::{Manner, Outcome, Refusal, Request, Step, Ticket},
     world::{Action, Goal, Reach},
 };
@@ -62,8 +62,8 @@ impl Core {
             Command::Stop(target, force) => {
                 self.each(now, asker, "stopped", &target, &Request::Stop(manner(force)))
             }
-            Command::Restart(target, _) => {
-                self.each(now, asker, "restarted", &target, &Request::Restart(None))
+            Command::Restart(target, force) => {
+                self.each(now, asker, "restarted", &target, &Request::Restart(None, manner(force)))
             }
             Command::Delete(target, force) => {
                 self.each(now, asker, "deleted", &target, &Request::Delete(manner(force)))
@@ -91,7 +91,7 @@ impl Core {
     pub(super) fn reload_all(&mut self, now: Moment) {
         let draft = self.jobs.begin(None, "reloaded", "all");
         for id in self.running() {
-            self.request(now, draft, id, Request::Reload(None));
+            self.request(now, draft, id, &Request::Reload(None));
         }
         let answer = self.jobs.seal(draft);
         self.answered(answer);
@@ -106,40 +106,42 @@ impl Core {
         config_path: Option<String>,
     ) -> Result<(), Refused> {
         let spec = config.map(|it| parse(name, it)).transpose()?;
-        let known = self.apps.find(name);
-        if let Some(port) = spec.as_ref().and_then(|it| it.port) {
-            self.port_is_free(known, port)?;
-        }
-        let id = match (known, &spec) {
+        let id = match (self.apps.find(name), &spec) {
             (Some(id), _) => id,
-            (None, Some(spec)) => self.add(now, spec, config_path.clone()),
+            (None, Some(spec)) => self.add(now, spec)?,
             (None, None) => return Err(no_such_app(name)),
         };
-        if let Some(entry) = self.apps.entry_mut(id) {
-            entry.slept = false;
-            if config_path.is_some() {
-                entry.config_path = config_path;
-            }
-        }
         let draft = self.jobs.begin(Some(asker.clone()), "started", name);
-        self.request(now, draft, id, Request::Start(spec));
+        if self.request(now, draft, id, &Request::Start(spec)) == Answer::Accepted
+            && let Some(entry) = self.apps.entry_mut(id)
+            && config_path.is_some()
+        {
+            entry.config_path = config_path;
+        }
         let answer = self.jobs.seal(draft);
         self.answered(answer);
         Ok(())
     }
 
-    fn add(&mut self, now: Moment, spec: &Arc<AppSpec>, config_path: Option<String>) -> AppId {
+    /// Takes in an app that can be started.
+    fn add(&mut self, now: Moment, spec: &Arc<AppSpec>) -> Result<AppId, Refused> {
+        self.port_is_free(None, spec)?;
+        if self.is_leaving() {
+            return Err((code(Refusal::ShuttingDown), Refusal::ShuttingDown.to_string()));
+        }
         let id = self.apps.add(Entry {
             name: spec.name.clone(),
-            config_path,
+            config_path: None,
             created_unix_millis: self.facts.clock.unix_millis(now),
-            slept: false,
+            asleep: false,
         });
         self.supervisor.add(id, Arc::clone(spec));
-        id
+        Ok(id)
     }
 
-    fn port_is_free(&self, own: Option<AppId>, port: NonZeroU16) -> Result<(), Refused> {
+    /// Whether no other app that runs serves this port.
+    fn port_is_free(&self, own: Option<AppId>, spec: &AppSpec) -> Result<(), Refused> {
+        let Some(port) = spec.port else { return Ok(()) };
         let taken = self
             .running()
             .into_iter()
@@ -169,10 +171,8 @@ impl Core {
         };
         let spec = parse(name, config)?;
         let id = self.known(name)?;
-        let port = self.supervisor.app(id).and_then(|it| it.spec().port);
-        if spec.port != port {
-            let why = "a reload cannot change the port; `delete` the app and `start` it".to_owned();
-            return Err((Code::Config, why));
+        if let Some(old) = self.supervisor.app(id).filter(|it| it.goal() == Goal::Run) {
+            can_replace(old.spec(), &spec)?;
         }
         self.each(now, asker, "reloaded", target, &Request::Reload(Some(spec)))
     }
@@ -224,9 +224,8 @@ impl Core {
     fn resurrect(&mut self, now: Moment, asker: &Asker) {
         let draft = self.jobs.begin(Some(asker.clone()), "started", "all");
         for (id, _) in self.apps.by_name() {
-            if let Some(entry) = self.apps.entry_mut(id).filter(|it| it.slept) {
-                entry.slept = false;
-                self.request(now, draft, id, Request::Start(None));
+            if self.apps.entry(id).is_some_and(|it| it.asleep) {
+                self.request(now, draft, id, &Request::Start(None));
             }
         }
         let answer = self.jobs.seal(draft);
@@ -249,7 +248,7 @@ impl Core {
         };
         let draft = self.jobs.begin(Some(asker.clone()), word, &target.to_string());
         for id in ids {
-            self.request(now, draft, id, request.clone());
+            self.request(now, draft, id, request);
         }
         let answer = self.jobs.seal(draft);
         self.answered(answer);
@@ -262,7 +261,7 @@ impl Core {
             Request::Delete(_) | Request::Stop(_) => {
                 self.apps.by_name().into_iter().map(|(id, _)| id).collect()
             }
-            Request::Start(_) | Request::Restart(_) | Request::Reload(_) | Request::Scale(_) => {
+            Request::Start(_) | Request::Restart(..) | Request::Reload(_) | Request::Scale(_) => {
                 self.running()
             }
         }
@@ -274,38 +273,60 @@ impl Core {
         self.apps.by_name().into_iter().map(|(id, _)| id).filter(|id| runs(*id)).collect()
     }
 
-    fn request(&mut self, now: Moment, draft: Draft, id: AppId, request: Request) {
+    /// Makes one request of the supervisor; if it is refused, so is this part of the command.
+    fn request(&mut self, now: Moment, draft: Draft, id: AppId, request: &Request) -> Answer {
         let name = self.apps.name(id).map(ToString::to_string).unwrap_or_default();
         let ticket = self.jobs.ticket(draft, &name);
-        let brings_up = matches!(
-            request,
-            Request::Start(_) | Request::Restart(_) | Request::Reload(_) | Request::Scale(_)
-        );
-        if let Request::Stop(_) | Request::Delete(_) = request
-            && let Some(entry) = self.apps.entry_mut(id)
-        {
-            entry.slept = false;
-        }
-        let reloads = matches!(request, Request::Reload(_));
-        match self.supervisor.request(now, id, ticket, request) {
-            Ok(()) if reloads => {
-                self.reloads.insert(ticket, (id, now));
-                self.open_sockets(id);
+        let asked = self.may_serve(id, request).and_then(|()| {
+            let asked = self.supervisor.request(now, id, ticket, request.clone());
+            asked.map_err(|refusal| (code(refusal), refused(&name, refusal)))
+        });
+        match asked {
+            Ok(()) => {
+                self.accepted(now, id, ticket, request);
+                Answer::Accepted
             }
-            Ok(()) if brings_up => self.open_sockets(id),
-            Ok(()) => (),
-            Err(refusal) => {
-                let answer = self.jobs.fail(ticket, code(refusal), refused(&name, refusal));
+            Err((code, why)) => {
+                let answer = self.jobs.fail(ticket, code, why);
                 self.answered(answer);
+                Answer::Refused
             }
         }
     }
 
-    /// Before any worker is spawned: the sockets it inherits.
-    fn open_sockets(&mut self, id: AppId) {
-        let Some(spec) = self.supervisor.app(id).map(|it| Arc::clone(it.spec())) else { return };
-        if spec.cluster.enabled && spec.cluster.strategy == Strategy::Inherit {
-            self.listen(id, &spec);
+    /// Whether the port is free for an app that is about to run.
+    fn may_serve(&self, id: AppId, request: &Request) -> Result<(), Refused> {
+        let Some(app) = self.supervisor.app(id) else { return Ok(()) };
+        match request {
+            Request::Start(spec) | Request::Restart(spec, _) => {
+                self.port_is_free(Some(id), spec.as_ref().unwrap_or(app.spec()))
+            }
+            Request::Stop(_) | Request::Reload(_) | Request::Scale(_) | Request::Delete(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Sees to what goes with a request the supervisor has accepted.
+    fn accepted(&mut self, now: Moment, id: AppId, ticket: Ticket, request: &Request) {
+        match request {
+            Request::Start(_) | Request::Restart(..) => {
+                self.wake(id);
+                self.open_sockets(id);
+            }
+            Request::Stop(_) | Request::Delete(_) => self.wake(id),
+            Request::Reload(_) => {
+                self.reloads.insert(ticket, (id, now));
+                self.open_sockets(id);
+            }
+            Request::Scale(_) => self.open_sockets(id),
+        }
+    }
+
+    /// From now on the app is what somebody asked for, not what it was before a reboot.
+    fn wake(&mut self, id: AppId) {
+        if let Some(entry) = self.apps.entry_mut(id) {
+            entry.asleep = false;
         }
     }
 
@@ -318,15 +339,15 @@ impl Core {
         }
         let answer = match outcome {
             Outcome::Done => self.jobs.close(ticket),
-            Outcome::Failed(why) => self.jobs.fail(ticket, Code::Failed, why),
+            Outcome::Failed(why) => self.jobs.fail_at_work(ticket, Code::Failed, &why),
             Outcome::RolledBack(why) => {
                 let hint = if shares { "" } else { SHARE_HINT };
                 let why = format!("{why}; rolled back, the old workers go on{hint}");
-                self.jobs.fail(ticket, Code::Failed, why)
+                self.jobs.fail_at_work(ticket, Code::Failed, &why)
             }
             Outcome::Superseded => {
-                let why = "a later command took its place".to_owned();
-                self.jobs.fail(ticket, Code::Busy, why)
+                let why = "a later command took its place";
+                self.jobs.fail_at_work(ticket, Code::Busy, why)
             }
         };
         self.answered(answer);
@@ -334,10 +355,8 @@ impl Core {
 
     /// Whether a new worker can surely listen while the old one does.
     fn hands_over(&self, app: AppId) -> bool {
-        self.supervisor.app(app).is_none_or(|it| {
-            let spec = it.spec();
-            spec.port.is_none() || spec.cluster.strategy == Strategy::Inherit
-        })
+        let app = self.supervisor.app(app);
+        app.is_none_or(|it| it.spec().port.is_none() || it.spec().inherits())
     }
 
     pub(super) fn progressed(&mut self, ticket: Ticket, worker: WorkerId, step: Step) {
@@ -361,8 +380,28 @@ impl Core {
             app.is_none_or(|app| it.instance.app == app)
                 && index.is_none_or(|index| it.instance.index == index)
         };
-        Ok(self.workers().map(|it| it.id).filter(meant).collect())
+        Ok(self.alive().map(|it| it.id).filter(meant).collect())
     }
+}
+
+/// What came of a request to the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Refused,
+}
+
+/// Whether workers of `new` can serve beside workers of `old`, as they do during a reload.
+fn can_replace(old: &AppSpec, new: &AppSpec) -> Result<(), Refused> {
+    let what = if old.port != new.port {
+        "the port"
+    } else if (old.cluster.enabled, old.inherits()) != (new.cluster.enabled, new.inherits()) {
+        "how workers share the port"
+    } else {
+        return Ok(());
+    };
+    let why = format!("a reload cannot change {what}; `stop` the app and `start` it as it is now");
+    Err((Code::Config, why))
 }
 
 /// Reads a configuration that was resolved at the caller, or one written by hand.

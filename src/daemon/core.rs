@@ -7,6 +7,7 @@ use super::{
     apps::Apps,
     jobs::{Addressed, Asker, Jobs},
     scrape::Tallies,
+    strangers::Strangers,
     voices::Voices,
 };
 use crate::{
@@ -14,25 +15,13 @@ use crate::{
         session::Session,
         wire::{Malformed, Reply, Request},
     },
-    domain::{AppId, ClientId, Clock, Moment, Pid, Signal, WorkerId},
+    domain::{AppId, ClientId, Moment, Signal, WorkerId},
     supervisor::{Manner, Notice, Supervisor, Ticket},
-    world::{Action, Event},
+    world::{Action, Event, Facts, Start},
 };
 
-/// What the core is told about itself.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The daemon's version.
-    pub version: &'static str,
-    /// The daemon's process.
-    pub pid: Pid,
-    /// When it started.
-    pub started: Moment,
-    /// Translates moments for people.
-    pub clock: Clock,
-    /// What the outside runs on, for `daemon status` and the exposition.
-    pub engines: BTreeMap<String, String>,
-}
+/// The subject of warnings about the database.
+const DATABASE: &str = "database";
 
 /// All the quiet rooms, joined.
 #[derive(Debug)]
@@ -47,12 +36,11 @@ pub struct Core {
     /// Reloads under way, and since when.
     pub(super) reloads: BTreeMap<Ticket, (AppId, Moment)>,
     /// What an operator should know, by subject; shown until it is no longer true.
-    pub(super) warnings: BTreeMap<&'static str, String>,
+    pub(super) warnings: BTreeMap<String, String>,
     sessions: BTreeMap<ClientId, Session>,
     /// Clients that will ask no more but wait for an answer.
     half_open: BTreeSet<ClientId>,
-    /// Workers whose app nobody remembers, on their way out.
-    pub(super) strangers: BTreeSet<WorkerId>,
+    pub(super) strangers: Strangers,
     actions: VecDeque<Action>,
     leaving: Leaving,
 }
@@ -85,10 +73,22 @@ impl Core {
             warnings: BTreeMap::new(),
             sessions: BTreeMap::new(),
             half_open: BTreeSet::new(),
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
             actions: VecDeque::new(),
             leaving: Leaving::No,
         }
+    }
+
+    /// A daemon that takes over from the one before it.
+    #[must_use]
+    pub fn begin(start: Start) -> Self {
+        let Start { now, facts, life, saved, survivors, notes } = start;
+        let mut core = Self::new(facts);
+        for (number, note) in notes.into_iter().enumerate() {
+            core.warn(&format!("start {number}"), note);
+        }
+        core.restore(now, life, saved, survivors);
+        core
     }
 
     /// Takes note of something that happened outside.
@@ -101,14 +101,15 @@ impl Core {
             Event::Tailed(client, id, lines) => self.tailed(*client, id, lines),
             Event::Channel(worker, bytes) => self.channel(now, *worker, bytes),
             Event::Notify(worker, datagram) => self.notify(now, *worker, datagram),
-            Event::StoreFailed(why) => self.warn("database", why.clone()),
+            Event::StoreFailed(why) => self.warn(DATABASE, why.clone()),
+            Event::StoreRecovered => {
+                self.warnings.remove(DATABASE);
+            }
             Event::Signalled(signal) => self.signalled(now, *signal),
             Event::Gone(worker) => {
                 self.supervisor.observe(now, event);
                 self.forget(*worker);
-                if self.strangers.remove(worker) {
-                    self.act(Action::Forget(*worker));
-                }
+                self.bury_stranger(*worker);
             }
             Event::Spawned(..)
             | Event::SpawnFailed(..)
@@ -125,6 +126,7 @@ impl Core {
     /// Fires every timer due by `now`. Calling it early or twice does nothing.
     pub fn tick(&mut self, now: Moment) {
         self.supervisor.tick(now);
+        self.kill_strangers(now);
         self.measure_if_due(now);
         self.collect(now);
     }
@@ -132,7 +134,8 @@ impl Core {
     /// When [`Self::tick`] must run next, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.supervisor.deadline().into_iter().chain(self.next_measurement()).min()
+        let own = [self.next_measurement(), self.strangers.deadline()];
+        self.supervisor.deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     /// The next thing to do outside; drain until `None`.
@@ -151,6 +154,23 @@ impl Core {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.leaving == Leaving::Over
+    }
+
+    /// How much is remembered of whom, for the simulator: when nobody asks for anything, only
+    /// what belongs to living workers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn remembered(&self) -> BTreeMap<&'static str, usize> {
+        BTreeMap::from([
+            ("sessions", self.sessions.len()),
+            ("half-open clients", self.half_open.len()),
+            ("jobs", self.jobs.len()),
+            ("questions", self.questions.len()),
+            ("measurements", self.questions.measured()),
+            ("reloads", self.reloads.len()),
+            ("voices", self.voices.len()),
+            ("strangers", self.strangers.len()),
+        ])
     }
 
     /// Queues an action of the core's own; they go out before the supervisor's.
@@ -174,16 +194,11 @@ impl Core {
     }
 
     /// Remembers what an operator should know, and logs it once.
-    pub(super) fn warn(&mut self, subject: &'static str, why: String) {
+    pub(super) fn warn(&mut self, subject: &str, why: String) {
         if self.warnings.get(subject) != Some(&why) {
             tracing::warn!(subject, why);
-            self.warnings.insert(subject, why);
+            self.warnings.insert(subject.to_owned(), why);
         }
-    }
-
-    /// Takes note of something an operator should know from before the first turn.
-    pub fn note(&mut self, what: String) {
-        self.warn("start", what);
     }
 
     /// Stops everything, then ends.
@@ -230,12 +245,21 @@ impl Core {
 
     fn hang_up(&mut self, client: ClientId) {
         self.half_open.remove(&client);
-        self.jobs.leave(client);
         self.act(Action::Hangup(client));
     }
 
     fn awaits(&self, client: ClientId) -> bool {
         self.jobs.waits(client) || self.questions.waits(client)
+    }
+
+    /// Whether the daemon is on its way out.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// Whether nothing is left of any worker.
+    fn is_empty(&self) -> bool {
+        self.workers().next().is_none() && self.strangers.is_empty()
     }
 
     fn forget(&mut self, worker: WorkerId) {
@@ -258,8 +282,11 @@ impl Core {
                 }
             }
         }
-        if self.leaving == Leaving::Asked && self.workers().next().is_none() {
+        if self.leaving == Leaving::Asked && self.is_empty() {
             self.leaving = Leaving::Ready;
+        }
+        if self.leaving == Leaving::Ready {
+            self.last_answers(now);
         }
     }
 }

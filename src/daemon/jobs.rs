@@ -1,7 +1,7 @@
 //! Commands under way: who asked, which apps are still busy with it, what to answer in the end.
 //!
-//! One command of a client becomes one ticket per app. A client that left is not answered, but
-//! what it asked for goes on.
+//! One command of a client becomes one ticket per app. What a client asked for goes on when it
+//! leaves.
 
 use std::collections::BTreeMap;
 
@@ -100,6 +100,18 @@ impl Jobs {
         self.close(ticket)
     }
 
+    /// The app's part was tried and did not work, and why: of which app is told, too, for a command
+    /// may be about many.
+    pub(super) fn fail_at_work(
+        &mut self,
+        ticket: Ticket,
+        code: Code,
+        why: &str,
+    ) -> Option<Addressed> {
+        let app = self.tickets.get(&ticket).map(|(_, app)| app.clone()).unwrap_or_default();
+        self.fail(ticket, code, format!("App \"{app}\": {why}"))
+    }
+
     /// The app's part is done.
     pub(super) fn close(&mut self, ticket: Ticket) -> Option<Addressed> {
         let (id, _) = self.tickets.remove(&ticket)?;
@@ -125,21 +137,14 @@ impl Jobs {
         Some((asker.clone(), Reply::Chunk(data)))
     }
 
-    /// Forgets where to answer; true if the client had asked for something still under way.
-    pub(super) fn leave(&mut self, client: ClientId) -> bool {
-        let mut waited = false;
-        for job in self.open.values_mut() {
-            if job.asker.as_ref().is_some_and(|it| it.client == client) {
-                job.asker = None;
-                waited = true;
-            }
-        }
-        waited
-    }
-
     /// Whether the client waits for something under way.
     pub(super) fn waits(&self, client: ClientId) -> bool {
         self.open.values().filter_map(|it| it.asker.as_ref()).any(|it| it.client == client)
+    }
+
+    /// Commands and tickets under way.
+    pub(super) fn len(&self) -> usize {
+        self.open.len() + self.tickets.len()
     }
 
     fn finish(&mut self, id: u64) -> Option<Addressed> {
@@ -189,19 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn one_fault_fails_the_command_and_a_client_that_left_hears_nothing() {
+    fn one_fault_fails_the_command() {
         let mut jobs = Jobs::default();
         let draft = jobs.begin(Some(asker()), "started", "a");
         let ticket = jobs.ticket(draft, "a");
         jobs.seal(draft);
+        assert!(jobs.waits(ClientId(1)));
         let (_, reply) = jobs.fail(ticket, Code::Failed, "boom".into()).unwrap();
         assert_eq!(reply, Reply::Failed(Code::Failed, "boom".into()));
-
-        let draft = jobs.begin(Some(asker()), "started", "a");
-        let ticket = jobs.ticket(draft, "a");
-        jobs.seal(draft);
-        assert!(jobs.waits(ClientId(1)));
-        assert!(jobs.leave(ClientId(1)));
-        assert_eq!(jobs.close(ticket), None);
+        assert!(!jobs.waits(ClientId(1)));
     }
 }

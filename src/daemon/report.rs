@@ -9,15 +9,15 @@ use crate::{
 
 impl Core {
     /// Every app, in the order of their names.
-    pub(super) fn list(&self, now: Moment) -> Vec<AppStatus> {
+    pub(super) fn list(&self) -> Vec<AppStatus> {
         let ids = self.apps.by_name().into_iter();
-        ids.filter_map(|(id, _)| self.app_status(now, id)).collect()
+        ids.filter_map(|(id, _)| self.app_status(id)).collect()
     }
 
     /// The daemon about itself.
     pub(super) fn daemon_status(&self, now: Moment) -> DaemonStatus {
         DaemonStatus {
-            apps: self.list(now),
+            apps: self.list(),
             uptime: now.since(self.facts.started).as_secs(),
             pid: self.facts.pid.0,
             version: self.facts.version.to_owned(),
@@ -27,7 +27,7 @@ impl Core {
     }
 
     /// One app.
-    pub(super) fn app_status(&self, now: Moment, id: AppId) -> Option<AppStatus> {
+    pub(super) fn app_status(&self, id: AppId) -> Option<AppStatus> {
         let app = self.supervisor.app(id)?;
         let entry = self.apps.entry(id)?;
         let workers: Vec<WorkerStatus> = app.places().map(|it| self.worker_status(&it)).collect();
@@ -43,7 +43,6 @@ impl Core {
             busy: app.under_way().map(ToOwned::to_owned),
             config_path: entry.config_path.clone(),
         })
-        .filter(|_| now >= self.facts.started)
     }
 
     fn worker_status(&self, place: &PlaceView) -> WorkerStatus {
@@ -120,6 +119,11 @@ impl Core {
     /// One place, if it is known.
     pub(super) fn place(&self, instance: InstanceId) -> Option<PlaceView> {
         self.supervisor.app(instance.app)?.place(instance.index)
+    }
+
+    /// Every worker whose process is there.
+    pub(super) fn alive(&self) -> impl Iterator<Item = WorkerView> {
+        self.workers().filter(|it| it.pid.is_some() && it.exit.is_none())
     }
 
     /// Every worker of which something is left.

@@ -8,28 +8,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::{Core, apps::Entry};
 use crate::{
     config::{Base, Trust, raw::RawApp, resolve},
-    domain::{AppSpec, Moment, Signal, Strategy, WorkerId},
+    domain::{AppSpec, Moment, WorkerId},
     supervisor::{Legacy, SavedPlace},
-    world::{Action, Goal, Reach, Saved, SavedApp, SavedInstance, Survivor},
+    world::{Fate, Goal, Life, Saved, SavedApp, SavedInstance, Survivor},
 };
 
-/// Whether the guard outlived the daemon before us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// We are the first daemon of this guard: a start, or a reboot.
-    First,
-    /// The guard started us again.
-    Next,
-}
-
-/// What is to become of a worker whose guard and daemon both died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes on.
-    Kept,
-    /// Its app cannot look after it any more: it is ended, and the app started anew.
-    Ended,
-}
+/// The metrics server's port unless somebody says otherwise, as the original has it.
+const HTTP_PORT: u16 = 9615;
 
 /// Judges a worker that nobody watched over.
 ///
@@ -39,14 +24,27 @@ pub enum Fate {
 pub fn fate(saved: &Saved, worker: WorkerId) -> Fate {
     let app = saved.apps.iter().find(|it| it.id == worker.instance.app);
     match app.and_then(|it| read(&it.config)) {
-        Some(spec) if spec.cluster.strategy != Strategy::Inherit => Fate::Kept,
+        Some(spec) if !spec.inherits() => Fate::Kept,
         Some(_) | None => Fate::Ended,
     }
 }
 
+/// The port of the metrics server that the apps of an earlier daemon ask for.
+#[must_use]
+pub fn http_port(saved: &Saved) -> u16 {
+    let specs: Vec<_> = saved.apps.iter().filter_map(|it| read(&it.config)).collect();
+    resolve::http_port(specs.iter().map(Arc::as_ref)).unwrap_or(HTTP_PORT)
+}
+
 impl Core {
-    /// Takes over. Call it once, before the first turn.
-    pub fn restore(&mut self, now: Moment, life: Life, saved: Saved, survivors: Vec<Survivor>) {
+    /// Takes over from what an earlier daemon left.
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        life: Life,
+        saved: Saved,
+        survivors: Vec<Survivor>,
+    ) {
         let orphaned = survivors.iter().map(|it| it.worker.instance.app).collect();
         self.apps.reserve(saved.last_app);
         let mut survivors = survivors;
@@ -58,8 +56,7 @@ impl Core {
             self.restore_app(now, life, &app, &saved.instances, own);
         }
         for stranger in &survivors {
-            tracing::warn!(worker = %stranger.worker, pid = %stranger.pid, "a worker of no app");
-            self.disown(stranger);
+            self.disown(now, stranger);
         }
         self.collect(now);
     }
@@ -74,20 +71,20 @@ impl Core {
     ) {
         let Some(spec) = read(&app.config) else {
             let why = format!("the configuration of app `{}` cannot be read back", app.name);
-            self.warn("configuration", why);
+            self.warn(&format!("configuration of {}", app.name), why);
             for survivor in &survivors {
-                self.disown(survivor);
+                self.disown(now, survivor);
             }
             return;
         };
-        let asleep = life == Life::First && app.goal == Goal::Run;
+        let asleep = app.goal == Goal::Run && (app.asleep || life == Life::First);
         self.apps.restore(
             app.id,
             Entry {
                 name: app.name.clone(),
                 config_path: app.config_path.clone(),
                 created_unix_millis: app.created_unix_millis,
-                slept: asleep,
+                asleep,
             },
         );
         let places = instances.iter().filter(|it| it.worker.instance.app == app.id);
@@ -97,10 +94,11 @@ impl Core {
             places: places.map(|it| self.saved_place(it)).map(|it| rested(it, asleep)).collect(),
             survivors,
         };
-        if legacy.goal == Goal::Run {
-            self.listen(app.id, &spec);
-        }
         self.supervisor.adopt(now, app.id, spec, legacy);
+        if asleep != app.asleep {
+            self.write_app(app.id);
+        }
+        self.open_sockets(app.id);
         self.unlisten_if_over(app.id);
     }
 
@@ -115,16 +113,6 @@ impl Core {
             crashes_in_a_row: saved.crashes_in_a_row,
             crashes: saved.crashes_unix_millis.iter().map(moment).collect(),
             gave_up: (saved.state == "errored").then(|| "it crashed too often".to_owned()),
-        }
-    }
-
-    /// Ends a worker whose app nobody remembers.
-    fn disown(&mut self, survivor: &Survivor) {
-        if survivor.gone {
-            self.act(Action::Forget(survivor.worker));
-        } else {
-            self.act(Action::Signal(survivor.worker, Signal::KILL, Reach::Tree));
-            self.strangers.insert(survivor.worker);
         }
     }
 }

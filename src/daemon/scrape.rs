@@ -6,10 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::Core;
 use crate::{
     domain::{AppId, AppName, Moment, WorkerId},
-    metrics::{
-        self, Heap, Histogram,
-        exposition::{self, CompatNames},
-    },
+    metrics::{self, CompatNames, Heap, Histogram, exposition},
     supervisor::{AppView, Ending, PlaceView, State, WorkerView},
     world::Dialect,
 };
@@ -87,7 +84,7 @@ impl Core {
             },
             apps: apps.filter_map(|(id, name)| self.app_metrics(now, id, name)).collect(),
         };
-        exposition::write(&view, dialect, CompatNames::On)
+        exposition::write(&view, dialect)
     }
 
     fn unix(&self, moment: Moment) -> Duration {
@@ -95,12 +92,18 @@ impl Core {
     }
 
     fn app_metrics(&self, now: Moment, id: AppId, name: AppName) -> Option<metrics::App> {
-        let app = self.supervisor.app(id).filter(|app| app.spec().metrics.enabled)?;
+        let shown = |app: &AppView<'_>| app.spec().metrics.enabled && app.spec().metrics.prometheus;
+        let app = self.supervisor.app(id).filter(shown)?;
         let tally = self.tallies.0.get(&id).cloned().unwrap_or_default();
         let spec = app.spec();
         let shares = spec.cluster.enabled && spec.port.is_some();
         Some(metrics::App {
             name,
+            compat_names: if spec.metrics.compat_names {
+                CompatNames::On
+            } else {
+                CompatNames::Off
+            },
             desired: spec.instances.get(),
             strategy: shares.then_some(spec.cluster.strategy),
             workers: self.places_metrics(now, app, &tally),
@@ -111,14 +114,11 @@ impl Core {
     }
 
     fn places_metrics(&self, now: Moment, app: AppView<'_>, tally: &Tally) -> Vec<metrics::Worker> {
-        let mut workers = Vec::new();
-        for place in app.places() {
-            let exits = tally.exits.get(&place.id.index).cloned().unwrap_or_default();
-            let mut row = self.place_metrics(now, &place);
-            row.exits.clone_from(&exits);
-            workers.push(row);
-        }
-        workers
+        let row = |place: PlaceView| metrics::Worker {
+            exits: tally.exits.get(&place.id.index).cloned().unwrap_or_default(),
+            ..self.place_metrics(now, &place)
+        };
+        app.places().map(row).collect()
     }
 
     fn place_metrics(&self, now: Moment, place: &PlaceView) -> metrics::Worker {

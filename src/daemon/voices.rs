@@ -39,6 +39,11 @@ impl Voices {
         self.0.get(&worker)
     }
 
+    /// Workers that said something.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.0.remove(&worker);
     }
@@ -68,6 +73,9 @@ fn speech(dialect: Dialect) -> Speech {
 
 impl Core {
     pub(super) fn channel(&mut self, now: Moment, worker: WorkerId, bytes: &[u8]) {
+        if !self.remembers(worker) {
+            return;
+        }
         let mut messages = Vec::new();
         self.voices.voice(worker).decoder.feed(bytes, &mut messages);
         for message in messages {
@@ -101,6 +109,9 @@ impl Core {
     }
 
     pub(super) fn notify(&mut self, now: Moment, worker: WorkerId, datagram: &[u8]) {
+        if !self.remembers(worker) {
+            return;
+        }
         for notice in notify::parse(datagram) {
             match notice {
                 Notice::Ready => self.hear(now, worker, Word::Ready),
@@ -117,6 +128,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether anything is left of the worker; else what it says comes late.
+    fn remembers(&self, worker: WorkerId) -> bool {
+        let app = self.supervisor.app(worker.instance.app);
+        app.is_some_and(|it| it.workers().any(|it| it.id == worker))
     }
 
     fn hear(&mut self, now: Moment, worker: WorkerId, word: Word) {

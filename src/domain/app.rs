@@ -115,6 +115,15 @@ pub struct AppSpec {
     pub cluster: Cluster,
 }
 
+impl AppSpec {
+    /// Whether its workers inherit listening sockets that bunpilot opened.
+    #[must_use]
+    pub fn inherits(&self) -> bool {
+        let Cluster { enabled, strategy, .. } = self.cluster;
+        enabled && strategy == Strategy::Inherit && self.port.is_some()
+    }
+}
+
 /// The two signals the original lets a user choose, and the others `bunpilot signal` may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal(pub i32);

@@ -142,7 +142,9 @@ impl Keeper {
     pub(super) fn ended(&mut self, exit: Exit, now: Duration, nothing_to_guard: bool) -> Aftermath {
         self.socket = None;
         let gave_up = self.rule == Rule::Never && nothing_to_guard && matches!(exit, Exit::Code(_));
-        if self.rule == Rule::Leaving || gave_up {
+        // somebody wants an end, and no daemon has lived long enough to hear of it
+        let unheard = nothing_to_guard && self.pending.is_some_and(|it| it != Signal::HUP);
+        if self.rule == Rule::Leaving || gave_up || unheard {
             return Aftermath::End(exit);
         }
         let killed = self.rule == Rule::Control && exit == Exit::Signal(Signal::KILL.0);

@@ -75,7 +75,7 @@ impl Link {
 
     /// Sends as much as the socket takes.
     ///
-    /// Fails with `EPIPE` if the guard is dead: start a new one with [`respawn`](super::respawn).
+    /// Fails with `EPIPE` if the guard is dead: start a new one with [`respawn`](super::respawn()).
     pub fn flush(&mut self) -> std::io::Result<Progress> {
         loop {
             match self.socket.finish()? {

@@ -143,14 +143,17 @@ impl Watch {
         // what it ordered with its last breath still counts
         self.obey(usize::MAX);
         self.outbox.clear();
-        let nothing_to_guard = self.table.is_empty() && self.held.is_empty();
-        match self.keeper.ended(exit, sys::monotonic_now(), nothing_to_guard) {
+        match self.keeper.ended(exit, sys::monotonic_now(), self.guards_nothing()) {
             Aftermath::Restart => {
                 say(format_args!("the daemon ended ({exit:?}), starting it again"));
                 None
             }
             Aftermath::End(exit) => Some(exit),
         }
+    }
+
+    fn guards_nothing(&self) -> bool {
+        self.table.is_empty() && self.held.is_empty()
     }
 
     fn notify(&mut self, pending: Pending) {
@@ -206,6 +209,9 @@ impl Watch {
         if self.keeper.rule >= Rule::Control {
             self.keeper.signal(signal);
             return None;
+        }
+        if signal != Signal::HUP && self.keeper.deadline().is_some() && self.guards_nothing() {
+            return Some(Exit::Signal(signal.0)); // the next daemon would only be told to leave
         }
         let insists = self.keeper.pending.is_some_and(|before| before != Signal::HUP);
         if insists && signal != Signal::HUP {

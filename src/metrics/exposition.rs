@@ -10,16 +10,6 @@ mod writer;
 
 use crate::{metrics::View, world::Dialect};
 
-/// Whether the original's names stand beside the convention-true ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CompatNames {
-    /// They do, as `metrics.compatNames` has it if not set.
-    #[default]
-    On,
-    /// They do not.
-    Off,
-}
-
 /// The media type of a dialect, charset included.
 #[must_use]
 pub const fn content_type(dialect: Dialect) -> &'static str {
@@ -31,9 +21,9 @@ pub const fn content_type(dialect: Dialect) -> &'static str {
 
 /// Writes all of `view` as text.
 #[must_use]
-pub fn write(view: &View, dialect: Dialect, compat: CompatNames) -> Vec<u8> {
+pub fn write(view: &View, dialect: Dialect) -> Vec<u8> {
     let mut writer = writer::Writer::new(dialect, families::length_hint(view));
-    families::write(view, compat, &mut writer);
+    families::write(view, &mut writer);
     writer.finish()
 }
 

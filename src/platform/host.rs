@@ -21,6 +21,21 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Machine;
 
+/// The file of this program: after an upgrade the one that lies there now.
+///
+/// # Errors
+///
+/// If `/proc` does not tell.
+pub fn own_program() -> io::Result<PathBuf> {
+    env::current_exe().map(|path| successor(path, Path::is_file))
+}
+
+/// The kernel marks the path of a file that was replaced or removed, see `proc_pid_exe(5)`.
+fn successor(path: PathBuf, exists: impl Fn(&Path) -> bool) -> PathBuf {
+    let unmarked = path.to_str().and_then(|it| it.strip_suffix(" (deleted)")).map(PathBuf::from);
+    unmarked.filter(|it| !exists(&path) && exists(it)).unwrap_or(path)
+}
+
 /// Describes the caller: this process's folder and environment, and the profile of `--env`.
 ///
 /// # Errors
@@ -115,6 +130,20 @@ fn asked(name: &str) -> Option<User> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replaced_program_is_found_again() {
+        let found = |path: &str, there: &[&str]| {
+            successor(path.into(), |it| there.iter().any(|file| Path::new(file) == it))
+        };
+        assert_eq!(found("/b/x (deleted)", &["/b/x"]), Path::new("/b/x"));
+        assert_eq!(found("/b/x (deleted)", &[]), Path::new("/b/x (deleted)"));
+        assert_eq!(
+            found("/b/x (deleted)", &["/b/x", "/b/x (deleted)"]),
+            Path::new("/b/x (deleted)")
+        );
+        assert_eq!(found("/b/x", &["/b/x"]), Path::new("/b/x"));
+    }
 
     #[test]
     fn users_are_found_by_name() {

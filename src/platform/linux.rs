@@ -1,11 +1,13 @@
 //! The outside on Linux: `io_uring` where the kernel lets us, readiness where it does not.
 //!
-//! [`daemon`] builds it all and turns the loop; [`world`] is the door the loop uses; everything
+//! [`daemon`] builds it all; [`world`] is the door the loop uses; everything
 //! else here serves it.
 
+mod barrier;
 mod clients;
 mod clock;
 pub mod daemon;
+mod doors;
 mod guardian;
 mod hatchery;
 mod inbox;

@@ -46,7 +46,7 @@ fn write_app(connection: &Connection, app: &SavedApp) -> Result<()> {
             app.name.as_str(),
             app.config,
             app.previous,
-            status(app.goal),
+            status(app.goal, app.asleep),
             app.config_path,
             signed(app.created_unix_millis),
             app_checksum(app),
@@ -324,12 +324,14 @@ fn judge<T>(
 fn read_app(row: &Row<'_>) -> Reading<SavedApp> {
     let name = row.get::<_, String>(1).unwrap_or_default();
     let record = || {
+        let (goal, asleep) = goal(row.get_ref(4)?.as_str().unwrap_or_default());
         Ok(SavedApp {
             id: AppId(row.get(0)?),
             name: read_name(row, 1)?,
             config: row.get(2)?,
             previous: row.get(3)?,
-            goal: goal(row.get_ref(4)?.as_str().unwrap_or_default()),
+            goal,
+            asleep,
             config_path: row.get(5)?,
             created_unix_millis: unsigned(row.get(6)?),
         })
@@ -372,20 +374,22 @@ fn other(column: usize, error: impl std::error::Error + Send + Sync + 'static) -
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-/// The original's column `status`.
-const fn status(goal: Goal) -> &'static str {
-    match goal {
-        Goal::Run => "running",
-        Goal::Rest => "stopped",
-        Goal::Gone => "deleting",
-    }
+/// What the column `status` says, in the original's words where it had some.
+const STATUSES: [(&str, (Goal, bool)); 4] = [
+    ("running", (Goal::Run, false)),
+    ("sleeping", (Goal::Run, true)),
+    ("stopped", (Goal::Rest, false)),
+    ("deleting", (Goal::Gone, false)),
+];
+
+fn status(goal: Goal, asleep: bool) -> &'static str {
+    let meant = (goal, asleep && goal == Goal::Run);
+    STATUSES.iter().find(|(_, means)| *means == meant).map_or("stopped", |(word, _)| word)
 }
 
-fn goal(status: &str) -> Goal {
-    [Goal::Run, Goal::Gone]
-        .into_iter()
-        .find(|goal| self::status(*goal) == status)
-        .unwrap_or(Goal::Rest)
+fn goal(status: &str) -> (Goal, bool) {
+    let known = STATUSES.iter().find(|(word, _)| *word == status);
+    known.map_or((Goal::Rest, false), |(_, means)| *means)
 }
 
 fn app_checksum(app: &SavedApp) -> i64 {
@@ -396,7 +400,7 @@ fn app_checksum(app: &SavedApp) -> i64 {
         Some(app.name.as_str()),
         Some(&app.config),
         app.previous.as_deref(),
-        Some(status(app.goal)),
+        Some(status(app.goal, app.asleep)),
         app.config_path.as_deref(),
         Some(&created),
     ])

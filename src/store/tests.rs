@@ -24,6 +24,7 @@ pub(super) fn app(id: u32, config: &str) -> Record {
         config: format!(r#"{{"script":"{config}"}}"#),
         previous: id.is_multiple_of(2).then(|| "{}".into()),
         goal: Goal::Run,
+        asleep: true,
         config_path: Some("/srv/bunpilot.config.ts".into()),
         created_unix_millis: 1_700_000_000_000,
     })
@@ -328,6 +329,7 @@ fn the_originals_apps_move_in_at_rest() {
         config: config.into(),
         previous: None,
         goal: Goal::Rest,
+        asleep: false,
         config_path: path.map(Into::into),
         created_unix_millis,
     };

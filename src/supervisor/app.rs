@@ -43,7 +43,7 @@ pub(super) enum Task {
     Start,
     Stop(Manner),
     /// Down first; becomes `Start` once nothing is left.
-    Restart,
+    Restart(Manner),
     Reload(Reload),
     /// Places from this index on are new.
     Scale {
@@ -58,7 +58,7 @@ impl Task {
         match self {
             Self::Start => "start",
             Self::Stop(_) => "stop",
-            Self::Restart => "restart",
+            Self::Restart(_) => "restart",
             Self::Reload(_) => "reload",
             Self::Scale { .. } => "scale",
             Self::Close(_) => "shutdown",
@@ -105,7 +105,7 @@ impl App {
         out.serve(Some(ticket));
         let task = match request {
             Request::Start(spec) => self.run(spec, Task::Start),
-            Request::Restart(spec) => self.run(spec, Task::Restart),
+            Request::Restart(spec, manner) => self.run(spec, Task::Restart(manner)),
             Request::Stop(manner) => self.rest(Goal::Rest, manner),
             Request::Delete(manner) => self.rest(Goal::Gone, manner),
             Request::Reload(spec) => self.reload(spec, out),
@@ -131,7 +131,7 @@ impl App {
             (None, Request::Reload(_)) if self.goal != Goal::Run => Err(Refusal::NotRunning),
             (
                 None,
-                Request::Start(_) | Request::Restart(_) | Request::Reload(_) | Request::Scale(_),
+                Request::Start(_) | Request::Restart(..) | Request::Reload(_) | Request::Scale(_),
             ) => Ok(()),
         }
     }
@@ -303,7 +303,7 @@ impl App {
                 | Task::Scale { .. }
                 | Task::Reload(_)
                 | Task::Stop(_)
-                | Task::Restart
+                | Task::Restart(_)
                 | Task::Close(_),
             )
             | None => (),
@@ -321,7 +321,7 @@ impl App {
         match self.job.as_ref().map(|it| &it.task) {
             Some(Task::Stop(manner)) => self.settle_stop(*manner, now, out),
             Some(Task::Close(manner)) => self.leave_all(Cause::Stop, *manner, now, out),
-            Some(Task::Restart) => self.settle_restart(now, out),
+            Some(Task::Restart(manner)) => self.settle_restart(*manner, now, out),
             Some(Task::Reload(_)) => self.settle_reload(now, out),
             Some(Task::Start | Task::Scale { .. }) | None => self.shrink(now, out),
         }
@@ -331,7 +331,7 @@ impl App {
         match self.job.as_ref().map(|it| &it.task) {
             Some(Task::Start) => self.settle_start(0, out),
             Some(Task::Scale { from }) => self.settle_start(*from, out),
-            Some(Task::Stop(_) | Task::Close(_) | Task::Restart | Task::Reload(_)) | None => (),
+            Some(Task::Stop(_) | Task::Close(_) | Task::Restart(_) | Task::Reload(_)) | None => (),
         }
         for place in &mut self.places {
             place.announce(out);
@@ -342,7 +342,7 @@ impl App {
     fn fills(&self) -> bool {
         let down = matches!(
             self.job.as_ref().map(|it| &it.task),
-            Some(Task::Restart | Task::Stop(_) | Task::Close(_))
+            Some(Task::Restart(_) | Task::Stop(_) | Task::Close(_))
         );
         self.goal == Goal::Run && !down
     }
@@ -393,8 +393,8 @@ impl App {
         }
     }
 
-    fn settle_restart(&mut self, now: Moment, out: &mut Outbox) {
-        self.leave_all(Cause::Restart, Manner::Gently, now, out);
+    fn settle_restart(&mut self, manner: Manner, now: Moment, out: &mut Outbox) {
+        self.leave_all(Cause::Restart, manner, now, out);
         if self.workers().next().is_none()
             && let Some(job) = &mut self.job
         {

@@ -16,8 +16,8 @@ pub enum Request {
     Start(Option<Arc<AppSpec>>),
     /// Take every worker down.
     Stop(Manner),
-    /// Take all down, then bring all up, with this spec if one is given.
-    Restart(Option<Arc<AppSpec>>),
+    /// Take all down in this manner, then bring all up, with this spec if one is given.
+    Restart(Option<Arc<AppSpec>>, Manner),
     /// Replace workers batch by batch, with this spec if one is given, never serving with fewer
     /// than before. Rolls back if a new worker fails.
     Reload(Option<Arc<AppSpec>>),

@@ -1,4 +1,4 @@
-//! One life of one process, from [`Action::Spawn`] to [`Event::Gone`](crate::world::Event::Gone).
+//! One life of one process, from [`Action::Spawn`] to [`Event::Gone`].
 //!
 //! Decides when it is ready, unwell, and how it is made to leave; never whether another follows.
 
@@ -203,6 +203,7 @@ impl Worker {
             | Event::ClientClosed(_)
             | Event::Asked(..)
             | Event::StoreFailed(_)
+            | Event::StoreRecovered
             | Event::Signalled(_) => (),
         }
         None

@@ -58,6 +58,8 @@ pub struct SavedApp {
     pub previous: Option<String>,
     /// What it should be doing.
     pub goal: Goal,
+    /// It is to run, but the machine went down since: nothing starts until somebody says so.
+    pub asleep: bool,
     /// The configuration file it came from, if any.
     pub config_path: Option<String>,
     /// When it was added, in milliseconds since the Unix epoch.

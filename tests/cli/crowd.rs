@@ -1,11 +1,12 @@
 //! Many at once, and some of them hostile.
 
-use std::{io::Write as _, os::unix::net::UnixStream, time::Duration};
+use std::{collections::BTreeSet, io::Write as _, os::unix::net::UnixStream, time::Duration};
 
 use serde_json::json;
 
 use crate::test::{
-    Clients, Home, Load, Running, Stopwatch, Tool, app, free_port, inherited, need, wait_for,
+    Clients, Home, Load, Luck, Running, Stopwatch, Tool, app, declared, free_port, inherited, need,
+    rounds, wait_for,
 };
 
 #[track_caller]
@@ -68,6 +69,41 @@ fn twenty_starts_of_one_app_make_one_worker() {
     assert_eq!(home.pids_of("one"), [rows[0].pid]);
 }
 
+/// Four people give orders about one app at once: each is obeyed or turned away in words, and in
+/// the end the app is what the last order says.
+#[test]
+fn orders_that_cross_each_other_leave_no_mess() {
+    let mut luck = Luck::new("orders that cross each other");
+    let home = Home::new();
+    let more = json!({ "instances": 2, "clustering": { "rollingRestart": { "batchDelay": 0 } } });
+    home.start([declared("tick", "ticker.sh", more)]).succeeded();
+    for _ in 0..rounds(6) {
+        let orders = ["reload", "restart", "stop", "start", "scale"];
+        let give = |order: &str, size: u64| match order {
+            "scale" => home.spawn(home.command(["scale", "tick", &size.to_string()])),
+            _ => home.spawn(home.command([order, "tick"])),
+        };
+        let mut given = Vec::new();
+        for _ in 0..4 {
+            given.push(give(orders[usize::try_from(luck.below(5)).unwrap()], 1 + luck.below(4)));
+            luck.dawdle(Duration::from_millis(150));
+        }
+        for order in &mut given {
+            let status = wait_for("an order to be answered", || order.child.try_wait().unwrap());
+            let told = order.so_far();
+            let in_words =
+                status.code().is_some_and(|it| it > 0 && it != 101) && !told.stderr.is_empty();
+            assert!(status.success() || in_words, "{told:?}");
+        }
+    }
+    home.ok(["stop", "tick"]);
+    assert!(home.pids_of("tick").is_empty());
+    home.ok(["scale", "tick", "3"]);
+    home.run(["start", "tick"]);
+    let told: BTreeSet<u32> = home.online("tick", 3).iter().map(|it| it.pid).collect();
+    assert_eq!(home.pids_of("tick").into_iter().collect::<BTreeSet<_>>(), told);
+}
+
 /// Whoever looks on does not hold up a reload, nor the other way round.
 #[test]
 fn fifty_lists_during_a_reload() {
@@ -102,7 +138,7 @@ fn others_are_served(home: &Home, misdeed: &str) {
 #[test]
 fn misbehaving_clients_leave_the_others_served() {
     let home = Home::new();
-    home.start([crate::test::declared("tick", "ticker.sh", json!({}))]).succeeded();
+    home.start([declared("tick", "ticker.sh", json!({}))]).succeeded();
     let daemon = home.daemon();
     let socket = home.root().join("bunpilot.sock");
     let connect = || UnixStream::connect(&socket).unwrap();

@@ -206,6 +206,27 @@ fn a_bad_script_changes_nothing_for_four() {
     bad_versions_change_nothing(4, Way::SameConfig);
 }
 
+/// The daemon dies over a deploy whose version is not ready: it is taken back all the same.
+#[test]
+fn a_deploy_whose_daemon_dies_changes_nothing() {
+    need!(Tool::Python);
+    let site = Site::new(2);
+    let (rows, spec) = (site.online(), site.spec());
+    let load = Load::start(site.port, Clients::Fresh, CLIENTS);
+    load.flows(50);
+    let mut deploy = site.home.spawn(site.deploy(Bad::NeverReady, Way::NewConfig));
+    wait_for("a worker of the new version", || site.home.pids("v2.py").pop());
+    kill(site.home.daemon());
+    let status = wait_for("the deploy to end", || deploy.child.try_wait().unwrap());
+    assert!(!status.success(), "{:?}", deploy.so_far());
+    wait_for("the new version to be gone", || site.home.pids("v2.py").is_empty().then_some(()));
+    load.flows(50);
+    load.lost_nothing();
+    assert_eq!(site.online(), rows);
+    assert_eq!(site.spec(), spec);
+    site.goes_on_with_the_old_version();
+}
+
 /// The third worker of the new version is the first to fail: those before it are replaced again.
 #[test]
 fn a_version_that_fails_halfway_is_taken_back() {

@@ -10,6 +10,7 @@ mod crowd;
 mod defects;
 mod deploy;
 mod fallbacks;
+mod operator;
 mod quick_start;
 mod reload;
 mod survival;

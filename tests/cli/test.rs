@@ -217,6 +217,12 @@ impl Home {
         self.control().rows(app)
     }
 
+    /// The workers of `app`, if none of them is on its way anywhere; none if there is no such app.
+    #[track_caller]
+    pub(crate) fn at_rest(&self, app: &str) -> Option<Vec<Row>> {
+        self.control().at_rest(app)
+    }
+
     /// Waits until exactly `count` workers of `app` are listed and all of them are online.
     #[track_caller]
     pub(crate) fn online(&self, app: &str, count: usize) -> Vec<Row> {

@@ -86,13 +86,13 @@ impl Daemon {
         let ticket = self.ticket();
         let words = match &request {
             Request::Start(spec) => format!("Start {}", version(spec.as_ref())),
-            Request::Restart(spec) => format!("Restart {}", version(spec.as_ref())),
+            Request::Restart(spec, _) => format!("Restart {}", version(spec.as_ref())),
             Request::Reload(spec) => format!("Reload {}", version(spec.as_ref())),
             other => format!("{other:?}"),
         };
         world.note(&format!("> {words} app {}", app.0));
         let wish = match &request {
-            Request::Start(_) | Request::Restart(_) => Some(Goal::Run),
+            Request::Start(_) | Request::Restart(..) => Some(Goal::Run),
             Request::Stop(_) => Some(Goal::Rest),
             Request::Delete(_) => Some(Goal::Gone),
             Request::Reload(_) | Request::Scale(_) => None,

@@ -67,6 +67,10 @@ impl Law {
         self.broken.get_or_insert(what);
     }
 
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// A user's word resets every backoff.
     pub(crate) fn forgive(&mut self, app: AppId) {
         self.crashes.retain(|id, _| id.app != app);

@@ -1,4 +1,5 @@
-//! The supervisor in a make-believe world: simulated time, seeded luck, and a daemon that dies.
+//! The supervisor, and in [`core`] the daemon around it, in a make-believe world: simulated
+//! time, seeded luck, and a daemon that dies.
 //!
 //! Replay one run with `BUNPILOT_SEED=<seed> cargo test --test sim storm -- --nocapture`; run
 //! more of them with `BUNPILOT_SEEDS=10000`.
@@ -11,6 +12,7 @@
     reason = "a test fails by panicking and tells its story on stdout"
 )]
 
+mod core;
 mod daemon;
 mod law;
 mod luck;
@@ -250,7 +252,7 @@ fn any_request(luck: &mut Luck, version: u32, max_restarts: u32) -> Request {
     match luck.below(20) {
         0..4 => Request::Start(spec),
         4..6 => Request::Stop(manner),
-        6..9 => Request::Restart(spec),
+        6..9 => Request::Restart(spec, manner),
         9..16 => Request::Reload(spec),
         16..19 => Request::Scale(NonZeroU16::new(luck.range(1, 5)).unwrap()),
         _ => Request::Delete(manner),
@@ -272,7 +274,7 @@ fn apps(run: &Run) -> Vec<AppId> {
 /// In a mild world a restart brings every worker up, all with the app's own spec.
 fn come_back(run: &mut Run) {
     for app in apps(run) {
-        let outcome = run.ask(app, Request::Restart(None));
+        let outcome = run.ask(app, Request::Restart(None, Manner::Gently));
         if outcome != Outcome::Done {
             run.fail(&format!("restart of app {} in a mild world: {outcome:?}", app.0));
         }
@@ -358,7 +360,7 @@ fn calm_stays_calm() {
                 Request::Reload(None),
                 Request::Reload(Some(new)),
                 Request::Scale(NonZeroU16::new(luck.range(1, 5)).unwrap()),
-                Request::Restart(None),
+                Request::Restart(None, Manner::Gently),
             ] {
                 let words = format!("{request:?}");
                 let outcome = run.ask(app, request);

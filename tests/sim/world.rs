@@ -105,6 +105,15 @@ impl SimWorld {
         }
     }
 
+    /// The machine went down, and with it every process.
+    pub(crate) fn reboot(&mut self) {
+        self.processes.clear();
+        self.coming.clear();
+        self.words.clear();
+        self.law.forget_history();
+        self.law.forget_lanes();
+    }
+
     /// What the guard tells a new daemon about the workers of one app.
     pub(crate) fn survivors(&mut self, app: AppId) -> Vec<Survivor> {
         let now = self.now;

@@ -373,7 +373,7 @@ impl Desk<'_> {
         let interval = raw.collect_interval.map(|v| v.0);
         MetricsSpec {
             enabled: raw.enabled.unwrap_or(true),
-            prometheus: raw.prometheus.unwrap_or(false),
+            prometheus: raw.prometheus.unwrap_or(true),
             http_port: positive16(http_port),
             collect_interval: self.millis(settings::COLLECT_INTERVAL, interval),
             compat_names: raw.compat_names.unwrap_or(true),

@@ -83,7 +83,7 @@ fn defaults_are_the_originals() {
             },
             metrics: MetricsSpec {
                 enabled: true,
-                prometheus: false,
+                prometheus: true,
                 http_port: 9615,
                 collect_interval: 5s,
                 compat_names: true,

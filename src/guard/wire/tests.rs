@@ -1,3 +1,5 @@
+//! Whatever is written is read back the same; what is cut short or made up is refused.
+
 use std::os::unix::ffi::OsStringExt as _;
 
 use proptest::{collection::vec, option, prelude::*};

@@ -1,12 +1,9 @@
 //! Which families there are.
 
-use super::{
-    CompatNames,
-    writer::{Family, Kind, Labels, Value, Writer},
-};
+use super::writer::{Family, Kind, Labels, Value, Writer};
 use crate::{
     domain::{Stage, Strategy},
-    metrics::{App, CUSTOM_MAX, Daemon, State, View, Worker},
+    metrics::{App, CUSTOM_MAX, CompatNames, Daemon, State, View, Worker},
 };
 
 /// Bytes a worker, an app and the rest take up, generously.
@@ -21,15 +18,17 @@ pub(super) fn length_hint(view: &View) -> usize {
 }
 
 /// Writes everything.
-pub(super) fn write(view: &View, compat: CompatNames, writer: &mut Writer) {
+pub(super) fn write(view: &View, writer: &mut Writer) {
     let apps: Vec<Shown<'_>> = view.apps.iter().map(Shown::new).collect();
     daemon(&view.daemon, writer);
     of_apps(&apps, writer);
     of_workers(&apps, writer);
     by_enum(&apps, writer);
-    match compat {
-        CompatNames::On => old_names(&view.daemon, &apps, writer),
-        CompatNames::Off => {}
+    let old: Vec<Shown<'_>> =
+        apps.into_iter().filter(|it| it.app.compat_names == CompatNames::On).collect();
+    // A daemon without apps is the original's to whoever looks for it.
+    if view.apps.is_empty() || !old.is_empty() {
+        old_names(&view.daemon, &old, writer);
     }
 }
 

@@ -13,7 +13,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::{
     domain::{Pid, Stage, Strategy, Usage},
-    metrics::{App, Daemon, Heap, Histogram, Logged, State, Worker},
+    metrics::{App, CompatNames, Daemon, Heap, Histogram, Logged, State, Worker},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ fn daemon() -> Daemon {
 fn app(name: &str, workers: Vec<Worker>) -> App {
     App {
         name: name.parse().unwrap(),
+        compat_names: CompatNames::On,
         desired: 2,
         strategy: Some(Strategy::Inherit),
         workers,
@@ -84,8 +85,14 @@ fn view() -> View {
     View { daemon: daemon(), apps: vec![api, plain] }
 }
 
+/// The view of apps that all want the original's names, or not.
+fn with(compat_names: CompatNames) -> View {
+    let View { daemon, apps } = view();
+    View { daemon, apps: apps.into_iter().map(|app| App { compat_names, ..app }).collect() }
+}
+
 fn text(view: &View, dialect: Dialect) -> String {
-    String::from_utf8(write(view, dialect, CompatNames::On)).unwrap()
+    String::from_utf8(write(view, dialect)).unwrap()
 }
 
 /// The lines about `names`, a word of each line.
@@ -120,11 +127,21 @@ fn the_names_of_the_original() {
 
 #[test]
 fn without_the_names_of_the_original() {
-    let text = String::from_utf8(write(&view(), Dialect::Text, CompatNames::Off)).unwrap();
+    let text = text(&with(CompatNames::Off), Dialect::Text);
     for old in ["memory_rss", "cpu_percent", "restart_count", "uptime", "workers_online"] {
         assert!(!text.contains(old), "{old}");
     }
     assert!(text.contains("\nbunpilot_worker_restarts_total{"));
+}
+
+#[test]
+fn each_app_decides_on_its_names() {
+    let mut view = view();
+    view.apps[1].compat_names = CompatNames::Off;
+    let text = text(&view, Dialect::Text);
+    assert!(text.contains("bunpilot_app_workers_online{app=\"api\"}"));
+    assert!(!text.contains("bunpilot_app_workers_online{app=\"plain\"}"));
+    assert!(text.contains("bunpilot_app_workers_desired{app=\"plain\"}"));
 }
 
 #[test]
@@ -278,7 +295,7 @@ fn ask(program: &str, arguments: &[&str], input: &[u8]) -> Option<(bool, String)
 #[test]
 fn promtool_has_nothing_to_object_to() {
     for compat in [CompatNames::On, CompatNames::Off] {
-        let text = write(&view(), Dialect::Text, compat);
+        let text = write(&with(compat), Dialect::Text);
         let Some(said) = ask("promtool", &["check", "metrics"], &text) else { return };
         assert_eq!(said, (true, String::new()), "{compat:?}");
     }
@@ -308,7 +325,7 @@ print(next(s.labels['name'] for f in families for s in f.samples if 'custom' in 
 #[test]
 fn the_strict_parsers_read_every_sample() {
     for (dialect, name) in [(Dialect::OpenMetrics, "openmetrics"), (Dialect::Text, "text")] {
-        let text = write(&view(), dialect, CompatNames::On);
+        let text = write(&view(), dialect);
         let Some((content, said)) = ask("python3", &["-c", PARSE, name], &text) else { return };
         if said == "missing\n" {
             writeln!(std::io::stderr(), "skipped: python's `prometheus_client` is missing")

@@ -1,17 +1,16 @@
-//! The daemon, put together: takes over from the one before, opens what is missing, turns the
-//! loop until it is over.
+//! The daemon's outside, put together: takes over from the one before, opens what is missing.
 //!
 //! Every descriptor that must outlive the daemon is with the guard: after a crash it comes back
 //! from there, so that no client and no scraper is ever refused in between.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::TcpListener,
     os::{
-        fd::{AsFd, OwnedFd},
-        unix::{fs::DirBuilderExt as _, fs::PermissionsExt as _, net::UnixListener},
+        fd::AsFd,
+        unix::{fs::DirBuilderExt as _, net::UnixListener},
     },
     path::{Path, PathBuf},
     rc::Rc,
@@ -21,13 +20,15 @@ use std::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
+    barrier::Barrier,
     clients::Clients,
     clock,
+    doors::{CONTROL_KEY, HTTP_KEY, Held, control_socket, http_socket},
     guardian::{Guardian, hear},
     hatchery::Arrival,
     inbox::Inbox,
     keepsakes::Keepsakes,
-    listeners::{self, Listeners},
+    listeners::Listeners,
     lock::{LockError, PidFile},
     logs::{Pump, PumpNotice},
     meters::Meters,
@@ -35,11 +36,10 @@ use super::{
     scrapes::Scrapes,
     succession::{self, Heritage},
     workers::Workers,
-    world::{Barrier, LinuxWorld, Shared},
+    world::{LinuxWorld, Shared},
 };
 use crate::{
     api,
-    daemon::{self, Core, Facts, Life, Turn},
     domain::{AppId, Pid, Signal, WorkerId},
     guard::{
         GuardError,
@@ -48,7 +48,7 @@ use crate::{
     },
     platform::sys,
     store::{OpenNote, Store, StoreError, StoreNotice},
-    world::{Event, Saved, Survivor},
+    world::{Event, Facts, Fate, Life, Saved, Start, Survivor},
 };
 
 /// Where the daemon keeps its files, and where it serves.
@@ -58,8 +58,19 @@ pub struct Config {
     pub home: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// Port of the metrics server on the loopback address; `None`: no server.
-    pub http_port: Option<u16>,
+    /// Port of the metrics server on the loopback address.
+    pub http_port: HttpPort,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug)]
+pub enum HttpPort {
+    /// Nowhere.
+    Off,
+    /// On this port.
+    At(u16),
+    /// Where an app wishes it (`metrics.httpPort`), else on the usual port.
+    AsConfigured(fn(&Saved) -> u16),
 }
 
 /// Why the daemon cannot run.
@@ -101,15 +112,12 @@ pub enum DaemonError {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The loop broke.
-    #[error("the daemon's loop broke")]
-    Loop(#[source] io::Error),
 }
 
 /// What the guard kept.
 struct Inventory {
     workers: BTreeMap<WorkerId, Arrival>,
-    held: BTreeMap<String, OwnedFd>,
+    held: Held,
     rung: Rung,
     nofile_soft: Option<u64>,
 }
@@ -120,68 +128,99 @@ const FAREWELL_LOOK: Duration = Duration::from_millis(10);
 /// Looks before the daemon ends all the same: five seconds; a file may be on a full disk.
 const FAREWELL_LOOKS_MAX: u32 = 500;
 
-/// Names under which the guard keeps the daemon's own sockets.
-const CONTROL_KEY: &str = "control";
-const HTTP_KEY: &str = "http";
+/// A daemon that has all it needs: turn it until it is over, then [`Opened::farewell`].
+#[derive(Debug)]
+pub struct Opened {
+    /// The door of its loop.
+    pub world: LinuxWorld,
+    config: Config,
+    /// Held while the daemon runs.
+    _lock: PidFile,
+}
 
-/// Runs the daemon to its end.
+/// Puts the daemon together and finds out what an earlier one left, which is judged by `fate`.
 ///
-/// Returns at once, without harm, if another daemon serves this home.
+/// `None`, without harm, if another daemon serves this home.
 ///
 /// # Errors
 ///
 /// [`DaemonError`]; the guard starts the daemon again.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn open(
+    config: Config,
+    fate: impl Fn(&Saved, WorkerId) -> Fate,
+) -> Result<Option<(Opened, Start)>, DaemonError> {
     let mut link = Link::from_env().map_err(DaemonError::NoGuard)?;
-    let _lock = match PidFile::take(&config.home.join("bunpilot.pid")) {
+    let lock = match PidFile::take(&config.home.join("bunpilot.pid")) {
         Ok(lock) => lock,
         Err(held @ LockError::Held { .. }) => {
             tracing::info!(%held, "nothing to do");
-            return last_order(&mut link);
+            last_order(&mut link)?;
+            return Ok(None);
         }
         Err(error) => return Err(DaemonError::Lock(error)),
     };
     let inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
-    let (mut core, mut world) = assemble(config, link, inventory)?;
+    let (world, start) = assemble(&config, link, inventory, fate)?;
     sys::forget_code();
-    let mut events = Vec::new();
-    while daemon::turn(&mut core, &mut world, &mut events).map_err(DaemonError::Loop)? == Turn::GoOn
-    {
-    }
-    farewell(config, &world);
-    Ok(())
+    Ok(Some((Opened { world, config, _lock: lock }, start)))
 }
 
-/// Puts the daemon together and takes over what an earlier one left.
+impl Opened {
+    /// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
+    pub fn farewell(self) {
+        let Self { mut world, config, _lock } = self;
+        for _ in 0..FAREWELL_LOOKS_MAX {
+            // The last replies go out, the last output is written.
+            world.runtime.block_on(async { tokio::time::sleep(FAREWELL_LOOK).await });
+            if world.is_done() {
+                break;
+            }
+        }
+        world.give_in();
+        if let Some(pump) = world.shared.pump.borrow_mut().take() {
+            pump.shutdown();
+        }
+        for path in [&config.socket, &config.home.join("bunpilot.pid")] {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::debug!(path = %path.display(), %error, "nothing to remove");
+            }
+        }
+    }
+}
+
 fn assemble(
     config: &Config,
     mut link: Link,
     mut inventory: Inventory,
-) -> Result<(Core, LinuxWorld), DaemonError> {
+    fate: impl Fn(&Saved, WorkerId) -> Fate,
+) -> Result<(LinuxWorld, Start), DaemonError> {
     let life = if inventory.held.contains_key(CONTROL_KEY) { Life::Next } else { Life::First };
     let (told, hear) = unbounded_channel();
     let (store, saved, notes) = open_store(config, told.clone())?;
     if life == Life::First {
-        inventory.workers =
-            succession::gather(&mut link, &config.home, |it| daemon::fate(&saved, it))
-                .map_err(DaemonError::Guard)?;
+        inventory.workers = succession::gather(&mut link, &config.home, |it| fate(&saved, it))
+            .map_err(DaemonError::Guard)?;
     }
     let pump = open_pump(told)?;
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
-    let control = control_socket(config, &mut inventory)?;
-    let (http, http_state) = http_socket(config, &mut inventory);
-    let mut core = Core::new(facts(&runtime, &pump, inventory.rung, &http_state));
-    for note in notes.iter().map(ToString::to_string).chain(http_state.err()) {
-        core.note(note);
-    }
+    let control = control_socket(config, &mut inventory.held)?;
+    let http_port = match config.http_port {
+        HttpPort::Off => None,
+        HttpPort::At(port) => Some(port),
+        HttpPort::AsConfigured(of) => Some(of(&saved)),
+    };
+    let (http, http_state) = http_socket(http_port, &mut inventory.held);
+    let facts = facts(&runtime, &pump, inventory.rung, &http_state);
+    let notes = notes.iter().map(ToString::to_string).chain(http_state.err()).collect();
 
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
     let mut sockets = Listeners::default();
     let mut keepsakes = Keepsakes::default();
     let known = saved.apps.iter().map(|it| it.id).collect();
-    let needless = adopt_sockets(&known, &mut sockets, &mut keepsakes, &mut inventory.held);
+    let needless =
+        sockets.adopt_all(&known, &mut inventory.held, |it, fd| keepsakes.socket(it, fd));
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
@@ -217,8 +256,7 @@ fn assemble(
         listen_to_signals(&shared);
         serve_clients(&shared, mode, control, next_client);
     });
-    core.restore(clock::now(), life, saved, survivors);
-    Ok((core, world))
+    Ok((world, Start { now: clock::now(), facts, life, saved, survivors, notes }))
 }
 
 fn open_store(
@@ -297,81 +335,6 @@ fn survivor(arrival: &Arrival) -> Survivor {
     }
 }
 
-/// Takes back the sockets of `apps`; yields the keys of those nobody needs any more.
-fn adopt_sockets(
-    apps: &BTreeSet<AppId>,
-    sockets: &mut Listeners,
-    keepsakes: &mut Keepsakes,
-    held: &mut BTreeMap<String, OwnedFd>,
-) -> Vec<String> {
-    let mut groups: BTreeMap<AppId, BTreeMap<usize, (String, OwnedFd)>> = BTreeMap::new();
-    for (key, fd) in std::mem::take(held) {
-        match listeners::parse_key(&key) {
-            Some((app, index)) => {
-                groups.entry(app).or_default().insert(index, (key, fd));
-            }
-            None => {
-                held.insert(key, fd);
-            }
-        }
-    }
-    let mut needless = Vec::new();
-    for (app, group) in groups {
-        let (keys, fds): (Vec<_>, Vec<_>) = group.into_values().unzip();
-        if !apps.contains(&app) {
-            needless.extend(keys);
-            continue;
-        }
-        for (key, fd) in keys.iter().zip(&fds) {
-            keepsakes.socket(key, fd);
-        }
-        if let Err(why) = sockets.adopt(app, fds) {
-            tracing::warn!(app = app.0, why, "the app's sockets do not fit");
-        }
-    }
-    needless
-}
-
-fn control_socket(config: &Config, inventory: &mut Inventory) -> Result<UnixListener, DaemonError> {
-    if let Some(fd) = inventory.held.remove(CONTROL_KEY)
-        && config.socket.exists()
-    {
-        return Ok(UnixListener::from(fd));
-    }
-    let failed = |source| DaemonError::Socket { path: config.socket.clone(), source };
-    match std::fs::remove_file(&config.socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => (),
-    }
-    let listener = UnixListener::bind(&config.socket).map_err(failed)?;
-    let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&config.socket, mode).map_err(failed)?;
-    Ok(listener)
-}
-
-/// The metrics server's socket, and what to say about it.
-fn http_socket(
-    config: &Config,
-    inventory: &mut Inventory,
-) -> (Option<TcpListener>, Result<String, String>) {
-    let kept = inventory.held.remove(HTTP_KEY).map(TcpListener::from);
-    let Some(port) = config.http_port else { return (None, Ok("off".to_owned())) };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match kept.map_or_else(|| TcpListener::bind(address), Ok) {
-        Ok(listener) => {
-            let bound = listener.local_addr().unwrap_or(address);
-            (Some(listener), Ok(bound.to_string()))
-        }
-        Err(error) => (
-            None,
-            Err(format!(
-                "no metrics server: cannot listen on {address} ({error}); free the port, or set \
-                 `BUNPILOT_HTTP_PORT` and restart the daemon"
-            )),
-        ),
-    }
-}
-
 fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, String>) -> Facts {
     let trees = match rung {
         Rung::Cgroup => "cgroup2",
@@ -436,6 +399,7 @@ async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>
             }
             Told::Store(StoreNotice::Recovered { dropped, notes }) => {
                 tracing::info!(dropped, ?notes, "the database is written again");
+                shared.inbox.push(Event::StoreRecovered);
             }
         }
     }
@@ -478,28 +442,6 @@ fn listen_to_signals(shared: &Rc<Shared>) {
                 });
             }
             Err(error) => tracing::warn!(%error, %number, "the signal is not handled"),
-        }
-    }
-}
-
-/// Says what is left to say to clients, and leaves nothing behind that promises a daemon.
-fn farewell(config: &Config, world: &LinuxWorld) {
-    let shared = &world.shared;
-    world.runtime.block_on(async {
-        // The last replies go out, the last output is written.
-        for _ in 0..FAREWELL_LOOKS_MAX {
-            tokio::time::sleep(FAREWELL_LOOK).await;
-            if shared.closing.borrow().is_empty() {
-                break;
-            }
-        }
-    });
-    if let Some(pump) = shared.pump.borrow_mut().take() {
-        pump.shutdown();
-    }
-    for path in [&config.socket, &config.home.join("bunpilot.pid")] {
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::debug!(path = %path.display(), %error, "nothing to remove");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::selector::{Group, ListenError};
-use crate::domain::{AppId, AppSpec, InstanceId, Lane, Strategy, WorkerId};
+use crate::domain::{AppId, AppSpec, InstanceId, Lane, WorkerId};
 
 /// Every app's sockets.
 #[derive(Default)]
@@ -29,11 +29,6 @@ struct Shared {
     selected: Vec<usize>,
 }
 
-/// Whether an app's workers inherit its sockets.
-pub(super) fn inherits(spec: &AppSpec) -> bool {
-    spec.cluster.strategy == Strategy::Inherit && spec.cluster.enabled && spec.port.is_some()
-}
-
 /// The number of a place's socket within its app's group.
 fn socket(instance: InstanceId, lane: Lane) -> usize {
     let lane = match lane {
@@ -49,7 +44,7 @@ fn key(app: AppId, index: usize) -> String {
 }
 
 /// Reads a [`key`].
-pub(super) fn parse_key(text: &str) -> Option<(AppId, usize)> {
+fn parse_key(text: &str) -> Option<(AppId, usize)> {
     let (app, index) = text.strip_prefix("listen/")?.split_once('/')?;
     Some((AppId(app.parse().ok()?), index.parse().ok()?))
 }
@@ -65,7 +60,7 @@ impl Listeners {
         app: AppId,
         spec: &AppSpec,
     ) -> Result<Vec<(String, OwnedFd)>, String> {
-        let Some(port) = spec.port.filter(|_| inherits(spec)) else { return Ok(Vec::new()) };
+        let Some(port) = spec.port.filter(|_| spec.inherits()) else { return Ok(Vec::new()) };
         let wanted = usize::from(spec.instances.get()) * 2;
         let same_port = |it: &&Shared| it.group.port() == port.get();
         let before = self.apps.get(&app).filter(same_port).map_or(0, |it| it.group.fds().len());
@@ -89,8 +84,39 @@ impl Listeners {
         }
     }
 
+    /// Takes the sockets of `apps` back out of all that the guard kept, and shows each to `keep`;
+    /// yields the keys of those nobody needs any more.
+    pub(super) fn adopt_all(
+        &mut self,
+        apps: &BTreeSet<AppId>,
+        held: &mut BTreeMap<String, OwnedFd>,
+        mut keep: impl FnMut(&str, &OwnedFd),
+    ) -> Vec<String> {
+        let mut groups: BTreeMap<AppId, BTreeMap<usize, OwnedFd>> = BTreeMap::new();
+        for (text, fd) in std::mem::take(held) {
+            match parse_key(&text) {
+                Some((app, index)) => drop(groups.entry(app).or_default().insert(index, fd)),
+                None => drop(held.insert(text, fd)),
+            }
+        }
+        let mut needless = Vec::new();
+        for (app, group) in groups {
+            if !apps.contains(&app) {
+                needless.extend(group.into_keys().map(|index| key(app, index)));
+                continue;
+            }
+            for (index, fd) in &group {
+                keep(&key(app, *index), fd);
+            }
+            if let Err(why) = self.adopt(app, group.into_values().collect()) {
+                tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+            }
+        }
+        needless
+    }
+
     /// Takes back sockets the guard kept.
-    pub(super) fn adopt(&mut self, app: AppId, sockets: Vec<OwnedFd>) -> Result<(), String> {
+    fn adopt(&mut self, app: AppId, sockets: Vec<OwnedFd>) -> Result<(), String> {
         let group = Group::adopt(sockets).map_err(|error| in_words(&error))?;
         self.apps.insert(app, Shared::new(group));
         Ok(())
@@ -99,7 +125,9 @@ impl Listeners {
     /// Closes an app's sockets; yields the keys the guard is to let go.
     pub(super) fn close(&mut self, app: AppId) -> Vec<String> {
         self.failed.remove(&app);
-        let count = self.apps.remove(&app).map_or(0, |it| it.group.fds().len());
+        let Some(Shared { group, .. }) = self.apps.remove(&app) else { return Vec::new() };
+        let count = group.fds().len();
+        group.close();
         (0..count).map(|index| key(app, index)).collect()
     }
 
@@ -114,7 +142,7 @@ impl Listeners {
         lane: Lane,
         spec: &AppSpec,
     ) -> Result<Option<String>, String> {
-        if !inherits(spec) {
+        if !spec.inherits() {
             return Ok(None);
         }
         let app = worker.instance.app;
@@ -137,7 +165,7 @@ impl Listeners {
         lane: Lane,
         spec: &AppSpec,
     ) -> Result<(), String> {
-        if inherits(spec) {
+        if spec.inherits() {
             self.sockets_of(worker.instance.app)?
                 .present
                 .insert(worker, socket(worker.instance, lane));

@@ -12,7 +12,7 @@ mod program;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
@@ -183,6 +183,14 @@ impl Group {
             .ok_or(ListenError::NoSuchSocket { index, sockets: self.sockets.len() })?;
         let stat = rustix::fs::fstat(socket).map_err(io::Error::from);
         stat.map(|stat| stat.st_ino).map_err(self.refused("read the inode of a socket"))
+    }
+
+    /// Stops listening at once, whoever else holds the sockets: from now on connections are refused.
+    pub fn close(self) {
+        for socket in &self.sockets {
+            // Fails only if it does not listen.
+            socket.shutdown(Shutdown::Both).unwrap_or_default();
+        }
     }
 
     /// The sockets, in order.

@@ -16,14 +16,13 @@ use super::{
     world::Shared,
 };
 use crate::{
-    daemon::Fate,
     domain::{Signal, WorkerId},
     guard::{
         self, GuardError,
         link::Link,
         wire::{Life, Notice, Order},
     },
-    world::{Event, Reach},
+    world::{Event, Fate, Reach},
 };
 
 /// Rest before another try to start a guard.
@@ -55,7 +54,7 @@ pub(super) async fn listen(shared: Rc<Shared>) {
 
 /// Starts another guard and hands it everything.
 fn succeed(shared: &Shared) -> Result<(), GuardError> {
-    let program = std::env::current_exe()
+    let program = crate::platform::host::own_program()
         .map_err(|source| GuardError::Prepare { what: "its program", source })?;
     let argv: [OsString; 3] = [program.into(), "__guard".into(), "--detach".into()];
     let (link, pid) = guard::respawn(&argv, shared.heritage.nofile_soft)?;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use super::{listen, listeners, probe as http, selector::Group, world::Shared};
+use super::{listen, probe as http, selector::Group, world::Shared};
 use crate::{
     domain::{AppSpec, ClientId, WorkerId},
     logs::{Stream, files},
@@ -55,7 +55,7 @@ pub(super) async fn await_listen(shared: Rc<Shared>, worker: WorkerId) {
     while let Some(pid) = shared.workers.pid(worker)
         && waited < launch.spec.ready_timeout
     {
-        let seen = if listeners::inherits(&launch.spec) {
+        let seen = if launch.spec.inherits() {
             let socket = shared.listeners.borrow().socket(worker);
             socket.is_some_and(|(_, inode)| listen::accepting(pid, inode))
         } else {

@@ -6,19 +6,13 @@
 //! the order of things and what they mean is the core's.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    io,
-    path::PathBuf,
-    pin::Pin,
-    rc::Rc,
-    time::Duration,
+    cell::RefCell, collections::BTreeMap, io, path::PathBuf, pin::Pin, rc::Rc, time::Duration,
 };
 
 use super::{
-    clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox, keepsakes::Keepsakes,
-    listeners::Listeners, logs::Pump, meters::Meters, runtime::Runtime, scrapes::Scrapes,
-    succession::Heritage, workers::Workers,
+    barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
+    keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, runtime::Runtime,
+    scrapes::Scrapes, succession::Heritage, workers::Workers,
 };
 use crate::{
     domain::{Moment, WorkerId},
@@ -66,14 +60,6 @@ pub(super) struct Shared {
     pub(super) unclaimed: RefCell<BTreeMap<WorkerId, hatchery::Arrival>>,
 }
 
-/// Holds back spawns until the database has what they rest on.
-#[derive(Default)]
-pub(super) struct Barrier {
-    token: u64,
-    flushed: u64,
-    held: VecDeque<Action>,
-}
-
 /// How far a worker is from being forgotten.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Closing {
@@ -91,9 +77,8 @@ impl std::fmt::Debug for LinuxWorld {
 
 impl World for LinuxWorld {
     fn submit(&mut self, action: Action) {
-        if self.shared.barrier.borrow_mut().holds(&action) {
-            self.shared.barrier.borrow_mut().held.push_back(action);
-        } else {
+        let passed = self.shared.barrier.borrow_mut().pass(action);
+        if let Some(action) = passed {
             self.carry_out(action);
         }
     }
@@ -121,19 +106,6 @@ impl World for LinuxWorld {
     }
 }
 
-impl Barrier {
-    /// Whether `action` waits for the database, or for another action that does.
-    fn holds(&self, action: &Action) -> bool {
-        self.flushed < self.token
-            && matches!(action, Action::Spawn(_) | Action::Forget(_) | Action::Signal(..))
-    }
-
-    /// The database has everything up to `token`.
-    pub(super) fn flushed(&mut self, token: u64) {
-        self.flushed = self.flushed.max(token);
-    }
-}
-
 impl LinuxWorld {
     pub(super) fn new(runtime: Runtime, shared: Rc<Shared>) -> Self {
         Self { runtime, shared, tasks: Vec::new() }
@@ -144,20 +116,27 @@ impl LinuxWorld {
         self.tasks.push(Box::pin(task));
     }
 
+    /// Whether nothing was left to carry out and every worker's output is written. What is carried
+    /// out now takes effect as the runtime runs on.
+    pub(super) fn is_done(&mut self) -> bool {
+        let idle = self.shared.barrier.borrow().is_empty();
+        self.release();
+        idle && self.shared.closing.borrow().is_empty()
+    }
+
     /// Carries out what the barrier held, once the database is written.
     fn release(&mut self) {
-        loop {
-            let next = {
-                let mut barrier = self.shared.barrier.borrow_mut();
-                if barrier.flushed < barrier.token {
-                    return;
-                }
-                barrier.held.pop_front()
-            };
-            match next {
-                Some(action) => self.carry_out(action),
-                None => return,
-            }
+        let released = self.shared.barrier.borrow_mut().release();
+        for action in released {
+            self.carry_out(action);
+        }
+    }
+
+    /// Carries out all that the barrier holds: the daemon ends.
+    pub(super) fn give_in(&mut self) {
+        let released = self.shared.barrier.borrow_mut().give_in();
+        for action in released {
+            self.carry_out(action);
         }
     }
 
@@ -224,12 +203,10 @@ impl Shared {
     }
 
     fn persist(&self, record: Record) {
-        let rests_on_it = matches!(record, Record::App(_));
+        let number = self.barrier.borrow_mut().record(&record);
         self.store.write(record);
-        if rests_on_it {
-            let mut barrier = self.barrier.borrow_mut();
-            barrier.token += 1;
-            self.store.barrier(barrier.token);
+        if let Some(number) = number {
+            self.store.barrier(number);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Verb, Wanted, Witness, kill_daemon,
     ledger::{exits, lines},
-    only_these, scribe,
+    no_doubles, scribe,
 };
 use crate::test::{
     Clients, Home, Load, Luck, Tool, free_port, get, inherited, kill, need, parent, poke, rounds,
@@ -79,8 +79,10 @@ fn the_guard_dies() {
     // it starts and ends others
     home.ok(["reload", "web"]);
     home.ok(["restart", "mortal"]);
-    only_these(home, "mortal", &home.online("mortal", 1));
-    only_these(home, "web", &home.online("web", 2));
+    home.online("mortal", 1);
+    no_doubles(home, "mortal");
+    home.online("web", 2);
+    no_doubles(home, "web");
     witness.has_every_line();
     home.ok(["daemon", "stop"]);
     wait_for("everything to be gone", || home.pids("").is_empty().then_some(()));
@@ -103,7 +105,8 @@ fn the_guard_dies_under_load() {
         if let Some(mut reload) = reload {
             wait_for("the reload to end", || reload.child.try_wait().unwrap());
         }
-        only_these(&home, "web", &home.online("web", 2));
+        home.online("web", 2);
+        no_doubles(&home, "web");
     }
     load.flows(20);
     load.lost_nothing();
@@ -118,7 +121,7 @@ fn the_guard_dies_over_every_verb() {
     let home = &witness.home;
     let mut wanted = Wanted::None;
     let mut unfulfilled = 0;
-    for round in 0..rounds(8) {
+    for round in 0..rounds(5) {
         let verb = Verb::pick(&mut luck, wanted);
         let mut order = home.spawn(verb.command(home));
         luck.dawdle(MOMENT_MAX);
@@ -136,7 +139,7 @@ fn the_guard_dies_over_every_verb() {
             assert!(got.holds(home), "round {round}: {verb:?}: {:?}", home.rows("job"));
         }
         wanted = got;
-        only_these(home, "job", &home.rows("job"));
+        no_doubles(home, "job");
         witness.is_untouched();
     }
     say(&format!("  {unfulfilled} orders failed with the guard and said so"));
@@ -160,17 +163,21 @@ fn guard_and_daemon_die_together() {
     assert_eq!(home.pids_of("writer"), [rows[0].pid]);
 
     home.ok(["daemon", "start"]);
-    only_these(home, "writer", &home.online("writer", 1));
+    home.online("writer", 1);
+    no_doubles(home, "writer");
     // one that inherited its socket may be replaced, but not doubled
-    only_these(home, "web", &home.online("web", 2));
+    home.online("web", 2);
+    no_doubles(home, "web");
     assert_eq!(get(witness.port, "/").unwrap().status, 200);
     assert_eq!(home.online("writer", 1)[0].pid, rows[0].pid, "it need not be replaced");
 
     // all is as it was: the new guard and daemon do their work
     kill_daemon(home);
-    only_these(home, "writer", &home.online("writer", 1));
+    home.online("writer", 1);
+    no_doubles(home, "writer");
     home.ok(["reload", "web"]);
-    only_these(home, "web", &home.online("web", 2));
+    home.online("web", 2);
+    no_doubles(home, "web");
     witness.has_every_line();
     home.ok(["daemon", "stop"]);
     wait_for("everything to be gone", || home.pids("").is_empty().then_some(()));
@@ -185,7 +192,7 @@ fn guard_and_daemon_die_together_over_every_verb() {
     home.start([scribe("writer", "0.004", 1)]).succeeded();
     let writer = home.online("writer", 1);
     let mut wanted = Wanted::None;
-    for round in 0..rounds(8) {
+    for round in 0..rounds(5) {
         let verb = Verb::pick(&mut luck, wanted);
         let order = home.spawn(verb.command(&home));
         luck.dawdle(MOMENT_MAX);
@@ -198,9 +205,9 @@ fn guard_and_daemon_die_together_over_every_verb() {
             assert!(got.holds(&home), "round {round}: {verb:?}: {:?}", home.rows("job"));
         }
         wanted = got;
-        only_these(&home, "job", &home.rows("job"));
+        no_doubles(&home, "job");
         assert_eq!(home.online("writer", 1), writer, "round {round}: {verb:?}");
-        only_these(&home, "writer", &writer);
+        no_doubles(&home, "writer");
     }
     home.ok(["stop", "writer"]);
     wait_for("its last line", || lines(&home, "writer")[&writer[0].pid].ended);

@@ -105,12 +105,6 @@ impl Wanted {
 /// The states of the app's workers once it is at rest.
 #[track_caller]
 fn settled(home: &Home) -> Vec<String> {
-    wait_for("the app to settle", || {
-        let moving = ["spawning", "starting", "draining", "stopping"];
-        let app = home.control().ask("status", &serde_json::json!({ "name": "job" }));
-        let states: Vec<String> = home.rows("job").into_iter().map(|it| it.state).collect();
-        let at_rest =
-            app["data"]["busy"].is_null() && !states.iter().any(|it| moving.contains(&it.as_str()));
-        at_rest.then_some(states)
-    })
+    let rows = wait_for("the app to settle", || home.at_rest("job"));
+    rows.into_iter().map(|it| it.state).collect()
 }

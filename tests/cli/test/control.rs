@@ -67,13 +67,26 @@ impl Control {
 
     #[track_caller]
     pub(super) fn rows(&mut self, app: &str) -> Vec<Row> {
+        Row::all(&self.ask("status", &json!({ "name": app })))
+    }
+
+    #[track_caller]
+    pub(super) fn at_rest(&mut self, app: &str) -> Option<Vec<Row>> {
+        let moving = ["spawning", "starting", "draining", "stopping"];
         let answer = self.ask("status", &json!({ "name": app }));
-        let workers = answer["data"]["workers"].as_array().cloned().unwrap_or_default();
-        workers.iter().map(Row::read).collect()
+        let rows = Row::all(&answer);
+        let rests = rows.iter().all(|it| !moving.contains(&it.state.as_str()));
+        (answer["data"]["busy"].is_null() && rests).then_some(rows)
     }
 }
 
 impl Row {
+    /// All that an answer to `status` tells of.
+    fn all(answer: &Value) -> Vec<Self> {
+        let workers = answer["data"]["workers"].as_array().cloned().unwrap_or_default();
+        workers.iter().map(Self::read).collect()
+    }
+
     fn read(worker: &Value) -> Self {
         Self {
             id: worker["id"].as_u64().expect("a worker has an id"),

@@ -130,6 +130,20 @@ fn a_group_taken_back_goes_on_as_before_even_if_it_grows() {
 }
 
 #[test]
+fn a_closed_group_refuses_though_somebody_holds_its_sockets() {
+    let group = Group::open(0, 2).unwrap();
+    let port = group.port();
+    let copies: Vec<OwnedFd> = group.fds().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    group.close();
+    let error = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    // and the port can be opened again meanwhile
+    let again = Group::open(port, 2).unwrap();
+    drop(copies);
+    assert_eq!(spread(&again, V4, 10).iter().sum::<usize>(), 10);
+}
+
+#[test]
 fn the_backlog_counts_who_waits() {
     let mut group = Group::open(0, 2).unwrap();
     group.select(&[1]).unwrap();
