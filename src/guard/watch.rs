@@ -102,6 +102,8 @@ impl Watch {
     }
 
     pub(super) fn run(mut self) -> ExitCode {
+        self.keeper.start_if_due(sys::monotonic_now());
+        sys::forget_code();
         loop {
             self.keeper.start_if_due(sys::monotonic_now());
             self.tell();

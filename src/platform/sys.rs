@@ -4,6 +4,8 @@
 //! into [`std::io::Error`]. What the calls are for is their callers' business.
 
 mod clock;
+#[cfg(target_os = "linux")]
+mod code;
 mod descriptor;
 mod pidfd;
 #[cfg(target_os = "linux")]
@@ -15,6 +17,8 @@ mod spawn;
 mod watch;
 
 pub use clock::{monotonic_now, process_cpu};
+#[cfg(target_os = "linux")]
+pub use code::forget_code;
 pub use descriptor::take_inherited;
 pub use pidfd::pidfd_exit_status;
 pub use signal::{block_signals, kill, pidfd_signal, read_signal};

@@ -46,6 +46,7 @@ use crate::{
         link::Link,
         wire::{Notice, Order, Rung},
     },
+    platform::sys,
     store::{OpenNote, Store, StoreError, StoreNotice},
     world::{Event, Facts, Fate, Life, Saved, Start, Survivor},
 };
@@ -160,6 +161,7 @@ pub fn open(
     };
     let inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
     let (world, start) = assemble(&config, link, inventory, fate)?;
+    sys::forget_code();
     Ok(Some((Opened { world, config, _lock: lock }, start)))
 }
 

@@ -239,7 +239,8 @@ impl Pump {
         self.tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
         let tally = Arc::new(Tally::default());
         self.tallies.insert((worker, stream), Arc::clone(&tally));
-        self.send(Command::Capture(Capture { worker, stream, pipe: reader, target, tally }))
+        let capture = Capture { worker, stream, pipe: reader, target, tally };
+        self.send(Command::Capture(Box::new(capture)))
     }
 
     /// Tells that `worker` is gone: what is left in its pipes is moved, then they are closed, even

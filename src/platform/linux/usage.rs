@@ -22,14 +22,12 @@ mod ledger;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use procfs::{
-    WithCurrentSystemInfo as _,
-    process::{Process, Stat},
-};
+use procfs::{FromRead as _, WithCurrentSystemInfo as _, process::Stat};
 
 use self::ledger::{Ledger, Share};
 use crate::{
@@ -40,6 +38,12 @@ use crate::{
 
 /// Processes of one worker we follow; a fork bomb must not take the daemon with it.
 const PROCESSES_MAX: usize = 4096;
+
+/// Room for one file of `/proc`: a line of `stat` is below it.
+const CONTENTS_BYTES: usize = 1024;
+
+/// Most of one file of `/proc`: the pids of [`PROCESSES_MAX`] children, and some.
+const CONTENTS_MAX: u64 = 64 << 10;
 
 /// Measures one worker from its first breath to its last.
 #[derive(Debug)]
@@ -91,13 +95,12 @@ impl Meter {
         let mut alive = BTreeMap::new();
         let mut usage = Usage { processes: 0, ..self.last };
         (usage.rss_bytes, usage.fds, usage.threads) = (0, 0, 0);
-        for pid in self.members() {
-            let Some((process, stat)) = read(pid) else { continue };
+        for (pid, stat) in self.members().into_iter().filter(|(_, stat)| lives(stat)) {
             let Some(cpu) = process_cpu(pid) else { continue };
             usage.processes += 1;
             usage.rss_bytes += stat.rss_bytes().get();
             usage.threads += u32::try_from(stat.num_threads).unwrap_or_default();
-            usage.fds += process.fd_count().map_or(0, |fds| u32::try_from(fds).unwrap_or(u32::MAX));
+            usage.fds += descriptors(pid);
             alive.insert(pid, Share::of(&stat, cpu));
         }
         if alive.is_empty() {
@@ -116,9 +119,13 @@ impl Meter {
         self.last.system = self.last.system.max(account.system);
     }
 
-    fn members(&self) -> BTreeSet<Pid> {
+    fn members(&self) -> BTreeMap<Pid, Stat> {
         let listed = self.cgroup.as_deref().map(cgroup_members).unwrap_or_default();
-        if listed.is_empty() { tree(self.leader) } else { listed }
+        if listed.is_empty() {
+            family(self.leader)
+        } else {
+            listed.into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect()
+        }
     }
 }
 
@@ -130,15 +137,10 @@ struct Account {
     system: Option<Duration>,
 }
 
-/// `pid` and all its descendants that are alive; empty if `pid` is not.
+/// `pid` and all its descendants; empty if `pid` is gone.
 #[must_use]
 pub fn tree(pid: Pid) -> BTreeSet<Pid> {
-    let mut all = BTreeSet::new();
-    any_in_tree(pid, |member| {
-        all.insert(member);
-        false
-    });
-    all
+    family(pid).into_keys().collect()
 }
 
 /// Whether `found` holds for `pid` or a descendant, asked from the top down until one does.
@@ -155,17 +157,41 @@ pub(super) fn any_in_tree(pid: Pid, mut found: impl FnMut(Pid) -> bool) -> bool 
     false
 }
 
+/// `leader` and all its descendants, with what the kernel says of each.
+fn family(leader: Pid) -> BTreeMap<Pid, Stat> {
+    let mut all = BTreeMap::new();
+    let mut next = vec![leader];
+    while let Some(pid) = next.pop()
+        && all.len() < PROCESSES_MAX
+    {
+        if !all.contains_key(&pid)
+            && let Some(stat) = stat(pid)
+        {
+            let threads = if stat.num_threads == 1 { vec![pid] } else { threads(pid) };
+            next.extend(threads.into_iter().flat_map(|thread| children_of(pid, thread)));
+            all.insert(pid, stat);
+        }
+    }
+    all
+}
+
 fn is_there(pid: Pid) -> bool {
     fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
 /// Children of every thread: a child belongs to the thread that forked it.
 fn children(pid: Pid) -> Vec<Pid> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| pids(&list))
-        .collect()
+    threads(pid).into_iter().flat_map(|thread| children_of(pid, thread)).collect()
+}
+
+fn threads(pid: Pid) -> Vec<Pid> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|it| it.file_name().to_str()?.parse().ok()).map(Pid).collect()
+}
+
+fn children_of(pid: Pid, thread: Pid) -> Vec<Pid> {
+    let list = contents(&format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
+    pids(&String::from_utf8_lossy(&list))
 }
 
 fn cgroup_members(cgroup: &Path) -> BTreeSet<Pid> {
@@ -182,11 +208,34 @@ fn pids(list: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// `None` for a process that is gone, or dead and waiting for its parent to notice.
-fn read(pid: Pid) -> Option<(Process, Stat)> {
-    let process = Process::new(pid.0).ok()?;
-    let stat = process.stat().ok()?;
-    (!matches!(stat.state, 'Z' | 'X')).then_some((process, stat))
+/// What `proc_pid_stat(5)` says; `None` for a process that is gone.
+fn stat(pid: Pid) -> Option<Stat> {
+    Stat::from_read(contents(&format!("/proc/{pid}/stat"))?.as_slice()).ok()
+}
+
+/// Whether a process is more than dead and waiting for its parent to notice.
+fn lives(stat: &Stat) -> bool {
+    !matches!(stat.state, 'Z' | 'X')
+}
+
+/// How many descriptors a process has open: since Linux 6.2 the folder's size, before that to be
+/// counted.
+fn descriptors(pid: Pid) -> u32 {
+    let folder = format!("/proc/{pid}/fd");
+    let size = fs::metadata(&folder).map_or(0, |it| it.len());
+    let count = match usize::try_from(size) {
+        Ok(size) if size > 0 => size,
+        Ok(_) | Err(_) => fs::read_dir(&folder).map_or(0, Iterator::count),
+    };
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// All of a file of `/proc`, whose size nobody knows before; most take one read.
+fn contents(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(CONTENTS_BYTES);
+    let file = fs::File::open(path).ok()?;
+    file.take(CONTENTS_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The account of a cgroup, `cpu.stat` of the kernel's `cgroup-v2` document.

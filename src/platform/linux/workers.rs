@@ -29,8 +29,12 @@ use crate::{
 /// Bytes that may wait for a worker that does not read its channel; what we send is tiny.
 const CHANNEL_MAX: usize = 256 << 10;
 
-/// Bytes taken from a worker's channel at a time.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes taken from a worker's channel at a time: room for a few messages, since every worker has
+/// a read in flight.
+const READ_BYTES: usize = 1 << 10;
+
+/// The same while a worker says more than that.
+const READ_BYTES_MAX: usize = 16 << 10;
 
 /// The workers this daemon started or took over.
 #[derive(Clone)]
@@ -160,9 +164,11 @@ impl Workers {
 }
 
 async fn read_channel(inbox: Inbox, worker: WorkerId, stream: Stream) {
-    while let Ok(bytes) = stream.read(Vec::with_capacity(READ_BYTES)).await
+    let mut room = READ_BYTES;
+    while let Ok(bytes) = stream.read(Vec::with_capacity(room)).await
         && !bytes.is_empty()
     {
+        room = if bytes.len() >= room { READ_BYTES_MAX } else { READ_BYTES };
         inbox.offer(Event::Channel(worker, bytes)).await;
     }
     inbox.offer(Event::ChannelClosed(worker)).await;
@@ -171,9 +177,18 @@ async fn read_channel(inbox: Inbox, worker: WorkerId, stream: Stream) {
 /// Descriptors that come along (`BARRIER=1`, `FDSTORE=1`) are closed by the kernel, since no
 /// room is given for them: that is the answer a barrier waits for.
 async fn read_notify(inbox: Inbox, worker: WorkerId, socket: UnixDatagram) {
-    let mut buffer = vec![0; DATAGRAM_MAX];
-    while let Ok(count) = socket.recv(&mut buffer).await {
-        let datagram = buffer.get(..count).unwrap_or_default().to_vec();
-        inbox.offer(Event::Notify(worker, datagram)).await;
+    while socket.readable().await.is_ok() {
+        match receive(&socket) {
+            Ok(datagram) => inbox.offer(Event::Notify(worker, datagram)).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+            Err(_) => return,
+        }
     }
+}
+
+/// Takes one datagram. The room for it is the thread's, not one for each silent worker.
+fn receive(socket: &UnixDatagram) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; DATAGRAM_MAX];
+    let count = socket.try_recv(&mut buffer)?;
+    Ok(buffer.get(..count).unwrap_or_default().to_vec())
 }

@@ -57,7 +57,8 @@ const UNWATCHED_AGAIN: Duration = Duration::from_millis(50);
 /// What the control thread asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Capture(Capture),
+    /// Boxed: the queue has room for its bound of commands from the start.
+    Capture(Box<Capture>),
     Retire(WorkerId),
     Reopen,
 }
@@ -157,7 +158,7 @@ impl Mover {
         silence(&self.bell)?;
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Capture(capture)) => self.capture(selector, capture, now),
+                Ok(Command::Capture(capture)) => self.capture(selector, *capture, now),
                 Ok(Command::Retire(worker)) => self.retire(selector, worker, now),
                 Ok(Command::Reopen) => self.outlets.values_mut().for_each(|o| o.sink.reopen()),
                 Err(TryRecvError::Empty) => break,
