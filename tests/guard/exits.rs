@@ -80,10 +80,13 @@ pub(crate) fn an_idle_guard_is_small_and_sleeps() {
         line.split_whitespace().next().unwrap().parse().unwrap()
     };
     let switches = || field(read("status"), "voluntary_ctxt_switches:");
-    // the time is what is measured here: nothing may happen in it
-    let (before, begin) = (switches(), monotonic_now());
-    until("300 ms are over", || monotonic_now() - begin > Duration::from_millis(300));
-    assert_eq!(switches() - before, 0, "an idle guard wakes up");
+    // The time is what is measured here: nothing may happen in it. The last workers may still be
+    // on their way into it, so any such time will do.
+    until("an idle guard sleeps for 300 ms", || {
+        let (before, begin) = (switches(), monotonic_now());
+        until("300 ms are over", || monotonic_now() - begin > Duration::from_millis(300));
+        switches() == before
+    });
     let (pss, private) =
         (field(read("smaps_rollup"), "Pss:"), field(read("smaps_rollup"), "Private_Dirty:"));
     crate::say(&format!("guard with 20 workers: PSS {pss} kB, private dirty {private} kB"));
