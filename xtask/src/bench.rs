@@ -11,7 +11,11 @@ mod proc;
 mod round;
 mod ward;
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use self::{
     contender::{Contender, Kind},
@@ -60,6 +64,8 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
 
 fn manager(args: Args) -> Result<(), Failure> {
     command(cargo().args(["build", "--release", "--bin", "bunpilot"]))?;
+    // Pages of a file that is not on disk yet would count as written by whoever maps them.
+    command(&mut Command::new("sync"))?;
     let kinds = kinds(args)?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
