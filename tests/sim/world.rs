@@ -409,6 +409,9 @@ impl World for SimWorld {
             Action::Admit(id) => {
                 if let Some(process) = self.processes.get_mut(&id) {
                     process.admitted = true;
+                    // The daemon died before it noted that it retired the worker, and the next
+                    // one lets it serve on (seed 3607).
+                    process.retired = None;
                 }
             }
             Action::Retire(id) => {
