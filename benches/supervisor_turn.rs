@@ -10,7 +10,7 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Exit, LogSpec, MetricsSpec, Moment, Pid, Restart, Signal,
+        AppId, AppSpec, Cluster, Exit, Keep, LogSpec, MetricsSpec, Moment, Pid, Restart, Signal,
         Strategy, WorkerId,
     },
     supervisor::{Request, Supervisor, Ticket},
@@ -47,12 +47,7 @@ fn spec(instances: u16) -> AppSpec {
             max: Duration::from_secs(30),
         },
         health: None,
-        logs: LogSpec {
-            out_file: None,
-            err_file: None,
-            max_size_bytes: NonZeroU64::new(10 << 20).expect("not zero"),
-            max_files: number(5),
-        },
+        logs: LogSpec::plain(Keep::new(NonZeroU64::new(10 << 20).expect("not zero"), number(5))),
         metrics: MetricsSpec {
             enabled: true,
             prometheus: true,

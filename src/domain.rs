@@ -4,15 +4,17 @@
 
 mod app;
 mod id;
+mod log;
 mod moment;
 mod usage;
 mod worker;
 
 pub use app::{
-    AppName, AppNameError, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal,
-    SignalError, Strategy, User,
+    AppName, AppNameError, AppSpec, Cluster, Health, MetricsSpec, Restart, Signal, SignalError,
+    Strategy, User,
 };
 pub use id::{AppId, ClientId, InstanceId, Lane, WorkerId, WorkerIdError};
+pub use log::{Compression, Keep, LogFiles, LogMode, LogSpec, OnFull, Period, Syncing};
 pub use moment::{Clock, Moment};
 pub use usage::Usage;
 pub use worker::{Exit, Pid, Stage};

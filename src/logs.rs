@@ -5,6 +5,8 @@
 
 pub mod cut;
 pub mod files;
+pub mod index;
+pub mod packed;
 pub mod query;
 pub mod rotation;
 

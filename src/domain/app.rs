@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    num::{NonZeroU16, NonZeroU32, NonZeroU64},
+    num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     str::FromStr,
     time::Duration,
 };
+
+use super::LogSpec;
 
 /// An app's name: unique, and safe as part of a file name, a label and a table cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,19 +240,6 @@ pub struct Health {
     pub timeout: Duration,
     /// Failures in a row after which a worker is replaced.
     pub unhealthy_threshold: NonZeroU32,
-}
-
-/// Where a worker's output goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSpec {
-    /// File of standard output, absolute; `None`: `<app>-<id>-out.log` in the home's log folder.
-    pub out_file: Option<PathBuf>,
-    /// File of standard error, absolute; `None`: `<app>-<id>-err.log` in the home's log folder.
-    pub err_file: Option<PathBuf>,
-    /// Size at which a file is rotated, at the next end of a line.
-    pub max_size_bytes: NonZeroU64,
-    /// Rotated files kept beside the current one.
-    pub max_files: NonZeroU16,
 }
 
 /// What is measured, and how often.

@@ -87,7 +87,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::domain::{AppId, Cluster, LogSpec, MetricsSpec, Restart, Signal};
+    use crate::domain::{AppId, Cluster, Keep, LogSpec, MetricsSpec, Restart, Signal};
 
     fn spec() -> AppSpec {
         let second = Duration::from_secs(1);
@@ -114,12 +114,7 @@ mod tests {
                 max: second,
             },
             health: None,
-            logs: LogSpec {
-                out_file: None,
-                err_file: None,
-                max_size_bytes: NonZeroU64::MIN,
-                max_files: NonZeroU16::MIN,
-            },
+            logs: LogSpec::plain(Keep::new(NonZeroU64::MIN, NonZeroU16::MIN)),
             metrics: MetricsSpec {
                 compat_names: true,
                 enabled: true,

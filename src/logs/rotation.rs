@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::domain::Compression;
+
 /// A place in the row of files that keep one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
@@ -18,6 +20,10 @@ pub enum Slot {
     Fresh,
     /// A full file: `.1` is the youngest.
     Rotated(u16),
+    /// A full file, packed.
+    Packed(u16, Compression),
+    /// What is being packed; renamed to [`Slot::Packed`] once it is whole.
+    Packing(Compression),
 }
 
 /// What [`Slot::Fresh`] adds to the current file's name.
@@ -31,6 +37,8 @@ impl Slot {
             Self::Current => return current.to_owned(),
             Self::Fresh => FRESH_SUFFIX.to_owned(),
             Self::Rotated(number) => format!(".{number}"),
+            Self::Packed(number, how) => format!(".{number}.{}", how.extension()),
+            Self::Packing(how) => format!(".packing.{}", how.extension()),
         };
         let mut path = current.as_os_str().to_owned();
         path.push(suffix);

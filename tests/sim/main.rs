@@ -31,7 +31,8 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal, Stage, Strategy,
+        AppId, AppSpec, Cluster, Health, Keep, LogSpec, MetricsSpec, Restart, Signal, Stage,
+        Strategy,
     },
     supervisor::{AppView, Manner, Outcome, Refusal, Request, State},
     world::Goal,
@@ -71,12 +72,10 @@ pub(crate) fn spec(instances: u16, version: u32) -> AppSpec {
             max: ms(1_000),
         },
         health: None,
-        logs: LogSpec {
-            out_file: None,
-            err_file: None,
-            max_size_bytes: NonZeroU64::new(1 << 20).unwrap(),
-            max_files: NonZeroU16::new(5).unwrap(),
-        },
+        logs: LogSpec::plain(Keep::new(
+            NonZeroU64::new(1 << 20).unwrap(),
+            NonZeroU16::new(5).unwrap(),
+        )),
         metrics: MetricsSpec {
             compat_names: true,
             enabled: true,

@@ -79,8 +79,8 @@ impl RawLogs {
         Self {
             out_file: logs.out_file.as_deref().map(text),
             err_file: logs.err_file.as_deref().map(text),
-            max_size: Some(Bytes(logs.max_size_bytes.get())),
-            max_files: Some(Count(logs.max_files.get().into())),
+            max_size: Some(Bytes(logs.keep.max_size_bytes.get())),
+            max_files: Some(Count(logs.keep.max_files.get().into())),
         }
     }
 }

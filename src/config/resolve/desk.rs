@@ -19,8 +19,8 @@ use crate::{
         settings::{self, Setting},
     },
     domain::{
-        AppName, AppNameError, AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal,
-        Strategy, User,
+        AppName, AppNameError, AppSpec, Cluster, Health, Keep, LogFiles, LogMode, LogSpec,
+        MetricsSpec, OnFull, Restart, Signal, Strategy, User,
     },
 };
 
@@ -352,8 +352,13 @@ impl Desk<'_> {
         LogSpec {
             out_file: self.log_file("outFile", raw.out_file.as_deref()),
             err_file: self.log_file("errFile", raw.err_file.as_deref()),
-            max_size_bytes: NonZeroU64::new(max_size).unwrap_or(NonZeroU64::MIN),
-            max_files: positive16(max_files),
+            mode: LogMode::Raw,
+            files: LogFiles::Each,
+            keep: Keep::new(
+                NonZeroU64::new(max_size).unwrap_or(NonZeroU64::MIN),
+                positive16(max_files),
+            ),
+            on_full: OnFull::Block,
         }
     }
 

@@ -23,7 +23,8 @@ use crate::{
         settings::{self, Setting},
     },
     domain::{
-        AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal, Strategy as Sharing, User,
+        AppSpec, Cluster, Health, Keep, LogFiles, LogMode, LogSpec, MetricsSpec, OnFull, Restart,
+        Signal, Strategy as Sharing, User,
     },
 };
 
@@ -91,7 +92,9 @@ prop_compose! {
         collect_interval in millis_within(settings::COLLECT_INTERVAL),
     ) -> (LogSpec, MetricsSpec) {
         let max_size_bytes = NonZeroU64::new(max_size).unwrap();
-        let logs = LogSpec { out_file, err_file, max_size_bytes, max_files };
+        let keep = Keep::new(max_size_bytes, max_files);
+        let (mode, files, on_full) = (LogMode::Raw, LogFiles::Each, OnFull::Block);
+        let logs = LogSpec { out_file, err_file, mode, files, keep, on_full };
         (logs, MetricsSpec { enabled, prometheus, http_port, collect_interval, compat_names })
     }
 }

@@ -78,8 +78,18 @@ fn defaults_are_the_originals() {
             logs: LogSpec {
                 out_file: None,
                 err_file: None,
-                max_size_bytes: 10485760,
-                max_files: 5,
+                mode: Raw,
+                files: Each,
+                keep: Keep {
+                    max_size_bytes: 10485760,
+                    max_files: 5,
+                    every: None,
+                    max_age: None,
+                    max_total_bytes: None,
+                    compression: None,
+                    syncing: Never,
+                },
+                on_full: Block,
             },
             metrics: MetricsSpec {
                 enabled: true,
@@ -179,7 +189,7 @@ fn values_are_written_in_many_ways() {
     assert_eq!(spec.args, ["--a", "b c"]);
     assert_eq!(spec.kill_timeout, Duration::from_secs(90));
     assert_eq!(spec.shutdown_signal, Signal::INT);
-    assert_eq!(spec.logs.max_size_bytes.get(), 20 << 20);
+    assert_eq!(spec.logs.keep.max_size_bytes.get(), 20 << 20);
     assert_eq!(spec.restart.growth_percent, 150);
     assert_eq!(spec.user, Some(User { uid: 33, gid: 34 }));
     let limits = [("as", Some(1 << 30)), ("core", None), ("nofile", Some(4096))];

@@ -158,7 +158,7 @@ pub(super) fn converse(shared: &Shared, worker: WorkerId, voice: Voice) {
 fn capture(shared: &Shared, worker: WorkerId, stream: Stream, fd: OwnedFd) {
     let Some(Launch { spec, .. }) = shared.workers.launch(worker) else { return };
     let path = files::paths(&shared.logs, &spec, worker.instance.index, stream);
-    let target = Target::new(path, &spec.logs);
+    let target = Target::new(path, &spec.name, &spec.logs);
     let mut pump = shared.pump.borrow_mut();
     match pump.as_mut().map(|it| it.capture(worker, stream, fd, target)) {
         Some(Ok(())) => shared.opened(worker),

@@ -23,7 +23,6 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
-    num::{NonZeroU16, NonZeroU64},
     os::{fd::OwnedFd, unix::fs::FileTypeExt as _},
     path::PathBuf,
     sync::{
@@ -40,7 +39,7 @@ use rustix::{
 };
 
 use crate::{
-    domain::{LogSpec, WorkerId},
+    domain::{AppName, Keep, LogMode, LogSpec, OnFull, WorkerId},
     logs::Stream,
 };
 
@@ -65,20 +64,24 @@ pub const PIPE_BYTES: usize = 256 << 10;
 pub struct Target {
     /// The current file, absolute. Its folder is made if it is missing.
     pub path: PathBuf,
-    /// Size at which the file is rotated, at the next end of a line.
-    pub max_size_bytes: NonZeroU64,
-    /// Full files kept as `.1`, `.2`, …
-    pub max_files: NonZeroU16,
+    /// The app whose output it is, for records that name it.
+    pub app: AppName,
+    /// What is written of each line.
+    pub mode: LogMode,
+    /// When the file is rotated, and which rotated ones are kept.
+    pub keep: Keep,
+    /// What to do when there is no space left.
+    pub on_full: OnFull,
     /// Size the pipe is widened to, as far as the machine allows; see [`PIPE_BYTES`].
     pub pipe_bytes: usize,
 }
 
 impl Target {
-    /// Sends a stream to `path`, within an app's limits.
+    /// Sends a stream of `app` to `path`, as the app's configuration has it.
     #[must_use]
-    pub fn new(path: PathBuf, logs: &LogSpec) -> Self {
-        let LogSpec { max_size_bytes, max_files, .. } = *logs;
-        Self { path, max_size_bytes, max_files, pipe_bytes: PIPE_BYTES }
+    pub fn new(path: PathBuf, app: &AppName, logs: &LogSpec) -> Self {
+        let LogSpec { mode, keep, on_full, .. } = *logs;
+        Self { path, app: app.clone(), mode, keep, on_full, pipe_bytes: PIPE_BYTES }
     }
 }
 

@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use crate::{
-    domain::{Moment, WorkerId},
+    domain::{Keep, Moment, WorkerId},
     logs::Stream,
 };
 
@@ -35,7 +35,7 @@ use super::{
     peek::Peek,
     reaper::Reaper,
     selector::Selector,
-    sink::{Limits, Sink},
+    sink::Sink,
     tally::Tally,
 };
 
@@ -180,9 +180,7 @@ impl Mover {
         let key = self.new_key();
         let capacity = self.budget.widen(key, &pipe, target.pipe_bytes);
         self.tools.peek.fit(capacity);
-        let limits =
-            Limits { max_size_bytes: target.max_size_bytes.get(), max_files: target.max_files };
-        let outlet = self.outlet_for(&target.path, limits);
+        let outlet = self.outlet_for(&target.path, target.keep);
         let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
             outlet.join(alone, now);
@@ -207,16 +205,16 @@ impl Mover {
         self.watch(selector, key, now);
     }
 
-    fn outlet_for(&mut self, path: &Path, limits: Limits) -> u64 {
+    fn outlet_for(&mut self, path: &Path, keep: Keep) -> u64 {
         if let Some(key) = self.paths.get(path)
             && let Some(outlet) = self.outlets.get_mut(key)
         {
-            outlet.sink.limit(limits);
+            outlet.sink.keep(keep);
             return *key;
         }
         let key = self.new_key();
         self.paths.insert(path.to_owned(), key);
-        self.outlets.insert(key, Outlet::new(Sink::new(path.to_owned(), limits)));
+        self.outlets.insert(key, Outlet::new(Sink::new(path.to_owned(), keep)));
         key
     }
 

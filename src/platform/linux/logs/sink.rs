@@ -5,7 +5,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    num::NonZeroU16,
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -20,7 +19,7 @@ use rustix::{
 };
 
 use crate::{
-    domain::Moment,
+    domain::{Keep, Moment},
     logs::{
         cut::Before,
         rotation::{FileId, Found, Slot, Step, plan, recover},
@@ -51,18 +50,11 @@ pub(super) enum Moved {
     Stuck(io::Error),
 }
 
-/// Limits of one row of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) max_size_bytes: u64,
-    pub(super) max_files: NonZeroU16,
-}
-
 /// A file being written, with the full ones beside it.
 #[derive(Debug)]
 pub(super) struct Sink {
     path: PathBuf,
-    limits: Limits,
+    keep: Keep,
     open: Option<Open>,
     look_around_at: Moment,
     rotate_not_before: Moment,
@@ -78,17 +70,17 @@ struct Open {
 }
 
 impl Sink {
-    pub(super) fn new(path: PathBuf, limits: Limits) -> Self {
+    pub(super) fn new(path: PathBuf, keep: Keep) -> Self {
         let start = Moment::START;
-        Self { path, limits, open: None, look_around_at: start, rotate_not_before: start }
+        Self { path, keep, open: None, look_around_at: start, rotate_not_before: start }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn limit(&mut self, limits: Limits) {
-        self.limits = limits;
+    pub(super) fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
     /// Opens the file again before the next byte, whatever it is called by then.
@@ -136,7 +128,7 @@ impl Sink {
     pub(super) fn room_bytes(&self, now: Moment) -> u64 {
         match self.open.as_ref().and_then(|open| open.size_bytes) {
             Some(size) if now >= self.rotate_not_before => {
-                self.limits.max_size_bytes.saturating_sub(size)
+                self.keep.max_size_bytes.get().saturating_sub(size)
             }
             Some(_) | None => u64::MAX,
         }
@@ -179,7 +171,7 @@ impl Sink {
             return self.prepare(now);
         }
         let present = |slot| identity(&Slot::Rotated(slot).path(&self.path)).is_some();
-        let rotated = plan(self.limits.max_files, present)
+        let rotated = plan(self.keep.max_files, present)
             .into_iter()
             .try_for_each(|step| carry_out(&self.path, step, reaper));
         match rotated.and_then(|()| open(&self.path)) {

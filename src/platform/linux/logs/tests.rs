@@ -5,6 +5,7 @@ mod full_disk;
 use std::{
     fmt::Write as _,
     io::Write as _,
+    num::{NonZeroU16, NonZeroU64},
     os::unix::fs::symlink,
     path::Path,
     process::Command,
@@ -86,8 +87,13 @@ fn worker(index: u16) -> WorkerId {
 fn target(path: &Path, max_size_bytes: u64, max_files: u16) -> Target {
     Target {
         path: path.to_owned(),
-        max_size_bytes: NonZeroU64::new(max_size_bytes).unwrap(),
-        max_files: NonZeroU16::new(max_files).unwrap(),
+        app: "app".parse().unwrap(),
+        mode: LogMode::Raw,
+        keep: Keep::new(
+            NonZeroU64::new(max_size_bytes).unwrap(),
+            NonZeroU16::new(max_files).unwrap(),
+        ),
+        on_full: OnFull::Block,
         pipe_bytes: PIPE_BYTES,
     }
 }
