@@ -9,6 +9,10 @@ use std::{
 
 use crate::{domain::AppSpec, logs::Stream};
 
+/// Folder of the [indexes](crate::logs::index) within the home's log folder. No app can have this
+/// name.
+pub const INDEX_FOLDER: &str = ".index";
+
 /// Names the file that `stream` of the worker at place `index` of an app is written to.
 ///
 /// Without a file of its own in `spec`, that is `<home_logs>/<app>/<app>-<index>-out.log` or

@@ -8,7 +8,9 @@
 //! where, by the caller.
 
 mod budget;
+mod compose;
 mod engine;
+mod full;
 mod mover;
 mod outlet;
 mod pace;
@@ -17,9 +19,11 @@ mod reaper;
 mod row;
 mod selector;
 mod sink;
+mod stage;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -41,13 +45,17 @@ use rustix::{
 
 use crate::{
     domain::{AppName, Keep, LogMode, LogSpec, OnFull, WorkerId},
-    logs::Stream,
+    logs::{
+        Stream,
+        record::{Form, Label},
+    },
 };
 
 use engine::Choice;
 use mover::{Capture, Command, Mover};
 use tally::Tally;
 
+pub use stage::{JOURNAL_KEY, STAGE_KEY, Stage};
 pub use tally::Counters;
 
 /// Commands that may wait for the pump: a thousand workers can start or end at once.
@@ -86,6 +94,27 @@ impl Target {
     }
 }
 
+impl Target {
+    /// What the lines of `stream` of `worker` are written as.
+    fn form(&self, worker: WorkerId, stream: Stream) -> Option<Form> {
+        match self.mode {
+            // Of a worker whose output is off nothing comes here.
+            LogMode::Raw | LogMode::Off => None,
+            LogMode::Timestamps => Some(Form::Timestamps),
+            LogMode::Json => Some(Form::Json(Label { app: self.app.clone(), worker, stream })),
+        }
+    }
+}
+
+/// What a pump needs from the start.
+#[derive(Debug)]
+pub struct Setup {
+    /// Writes records exactly once; must be with the guard before the pump starts.
+    pub stage: Stage,
+    /// Folder of the indexes; made when it is needed.
+    pub indexes: PathBuf,
+}
+
 /// What the pump reports, on its own thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PumpNotice {
@@ -99,12 +128,27 @@ pub enum PumpNotice {
         /// What the system says.
         reason: String,
     },
+    /// This file cannot be written, and here is why; output for it is thrown away, until
+    /// [`PumpNotice::Resumed`]; see [`OnFull::Drop`].
+    Dropping {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// This rotated file was removed to make room; see [`OnFull::Evict`].
+    Evicted {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is being written again.
     Resumed {
         /// The file.
         path: PathBuf,
-        /// How long it was blocked.
+        /// How long it could not be.
         after: Duration,
+        /// How much was thrown away meanwhile.
+        dropped_bytes: u64,
     },
     /// This file is full but cannot be rotated, and here is why; it grows on meanwhile. Said once,
     /// until a rotation works again.
@@ -185,8 +229,8 @@ impl Pump {
     /// # Errors
     ///
     /// When neither a thread nor descriptors can be had.
-    pub fn start(notices: impl Fn(PumpNotice) + Send + 'static) -> io::Result<Self> {
-        Self::launch(Choice::Best, Box::new(notices))
+    pub fn start(setup: Setup, notices: impl Fn(PumpNotice) + Send + 'static) -> io::Result<Self> {
+        Self::launch(Choice::Best, setup, Box::new(notices))
     }
 
     /// Starts the pump on `engine` or not at all.
@@ -196,15 +240,20 @@ impl Pump {
     /// As for [`Pump::start`], and when `engine` is refused.
     pub fn start_on(
         engine: Engine,
+        setup: Setup,
         notices: impl Fn(PumpNotice) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::launch(Choice::Only(engine), Box::new(notices))
+        Self::launch(Choice::Only(engine), setup, Box::new(notices))
     }
 
-    fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
+    fn launch(
+        choice: Choice,
+        setup: Setup,
+        tell: Box<dyn Fn(PumpNotice) + Send>,
+    ) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mover = Mover::new(received, heard, tell)?;
+        let mover = Mover::new(received, heard, setup, tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())

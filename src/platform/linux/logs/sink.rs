@@ -4,13 +4,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write as _},
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -140,6 +140,47 @@ impl Sink {
         let mut byte = [0];
         file.read_exact_at(&mut byte, last)?;
         Ok(if byte == *b"\n" { Before::WholeLine } else { Before::HalfLine })
+    }
+
+    /// Which file is open and where its next byte goes; `None` for what has no size.
+    pub(super) fn position(&self) -> Option<(FileId, u64)> {
+        let open = self.open.as_ref()?;
+        Some((open.id, open.size_bytes?))
+    }
+
+    /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
+    pub(super) fn born_unix_micros(&self) -> u64 {
+        let facts = self.open.as_ref().and_then(|open| open.file.metadata().ok());
+        let born = facts.and_then(|facts| facts.created().ok());
+        let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(0)
+    }
+
+    /// Writes `bytes` to the end of the file: all of them, or none and an error.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(Open { file, size_bytes, .. }) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(size) = size_bytes else { return file.write_all(bytes) };
+        if let Err(error) = file.write_all_at(bytes, *size) {
+            file.set_len(*size)?;
+            return Err(error);
+        }
+        *size += u64::try_from(bytes.len()).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Takes back what was written to `file`, if that is still the open one, after `offset`.
+    pub(super) fn cut_back(&mut self, file: FileId, offset: u64) -> io::Result<()> {
+        if let Some(open) = &mut self.open
+            && open.id == file
+            && let Some(size) = &mut open.size_bytes
+            && *size > offset
+        {
+            open.file.set_len(offset)?;
+            *size = offset;
+        }
+        Ok(())
     }
 
     /// Moves up to `len_max` bytes from `pipe` to the end of the file, without copying them and

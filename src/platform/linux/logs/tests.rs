@@ -1,5 +1,6 @@
 //! Real pipes, real files, both engines.
 
+mod forms;
 mod full_disk;
 
 use std::{
@@ -53,7 +54,7 @@ struct Rig {
 impl Rig {
     fn new(engine: Engine) -> Self {
         let (tell, notices) = channel();
-        let pump = Pump::start_on(engine, move |notice| drop(tell.send(notice))).unwrap();
+        let pump = Pump::start_on(engine, setup(), move |notice| drop(tell.send(notice))).unwrap();
         assert_eq!(pump.engine(), engine);
         Self { pump, notices }
     }
@@ -78,6 +79,11 @@ impl Rig {
     fn counters(&self, index: u16) -> Counters {
         self.pump.counters(worker(index), Stream::Out).unwrap()
     }
+}
+
+fn setup() -> Setup {
+    let indexes = std::env::temp_dir().join(format!("bunpilot-pump-index-{}", std::process::id()));
+    Setup { stage: Stage::new().unwrap(), indexes }
 }
 
 fn worker(index: u16) -> WorkerId {
