@@ -1,3 +1,5 @@
+//! A daemon that dies at each step in turn, and the next one.
+
 use std::{
     fs,
     io::{PipeReader, PipeWriter, Write as _},
