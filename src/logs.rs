@@ -8,6 +8,7 @@ pub mod files;
 pub mod index;
 pub mod packed;
 pub mod query;
+pub mod record;
 pub mod rotation;
 
 use std::fmt;

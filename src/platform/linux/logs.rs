@@ -14,6 +14,7 @@ mod outlet;
 mod pace;
 mod peek;
 mod reaper;
+mod row;
 mod selector;
 mod sink;
 mod tally;
