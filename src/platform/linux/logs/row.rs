@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     domain::Keep,
-    logs::rotation::{FileId, Found, Slot, Step, plan, recover},
+    logs::rotation::{self, FileId, Found, Slot, Step, plan, recover},
 };
 
 use super::reaper::Reaper;
@@ -23,8 +23,8 @@ pub(super) const FILE_MODE: u32 = 0o644;
 
 /// Puts the current file aside and an empty one in its place.
 pub(super) fn rotate(path: &Path, keep: &Keep, reaper: &mut Reaper) -> io::Result<()> {
-    let present = |slot| identity(&Slot::Rotated(slot).path(path)).is_some();
-    plan(keep.max_files, present).into_iter().try_for_each(|step| carry_out(path, step, reaper))
+    let files = rotation::row(|slot| identity(&slot.path(path)).is_some());
+    plan(keep.max_files, &files).into_iter().try_for_each(|step| carry_out(path, step, reaper))
 }
 
 /// Finishes a rotation somebody began and did not live to finish.
