@@ -141,7 +141,7 @@ pub enum PumpNotice {
         /// The file.
         path: PathBuf,
     },
-    /// The file is being written again.
+    /// The file is being written again, or nobody wants to write it any more.
     Resumed {
         /// The file.
         path: PathBuf,

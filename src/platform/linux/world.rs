@@ -10,23 +10,12 @@ use std::{
 };
 
 use super::{
-    barrier::Barrier,
-    clients::Clients,
-    clock,
-    guardian::Guardian,
-    hatchery,
-    inbox::Inbox,
-    keepsakes::Keepsakes,
-    listeners::Listeners,
-    logs::{Counters, Pump},
-    meters::Meters,
-    runtime::Runtime,
-    scrapes::Scrapes,
-    succession::Heritage,
-    workers::Workers,
+    barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
+    keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, pump, runtime::Runtime,
+    scrapes::Scrapes, succession::Heritage, workers::Workers,
 };
 use crate::{
-    domain::{InstanceId, Logged, Logs, Moment, WorkerId},
+    domain::{Moment, WorkerId},
     guard::wire::Order,
     store::Store,
     world::{Action, Depth, Event, Launch, Record, Sample, World},
@@ -216,7 +205,7 @@ impl Shared {
         let mut meters = self.meters.borrow_mut();
         let logs = match depth {
             Depth::Cpu => Vec::new(),
-            Depth::Full => self.pump.borrow().as_ref().map(written).unwrap_or_default(),
+            Depth::Full => self.pump.borrow().as_ref().map(pump::counted).unwrap_or_default(),
         };
         let workers = meters.measure(workers, depth, &self.workers);
         Sample { workers, logs, daemon: meters.daemon(depth) }
@@ -296,25 +285,5 @@ impl Shared {
 
     fn spawn(&self, launch: Launch) {
         hatchery::spawn(self, launch);
-    }
-}
-
-/// What the pump has counted, by place.
-fn written(pump: &Pump) -> Vec<(InstanceId, Logs)> {
-    let places = pump.places().into_iter();
-    places
-        .map(|(place, [out, err])| (place, Logs { out: out.map(logged), err: err.map(logged) }))
-        .collect()
-}
-
-fn logged(counters: Counters) -> Logged {
-    let micros = counters.last_write_unix_micros;
-    Logged {
-        bytes: counters.bytes,
-        lines: None,
-        rotations: counters.rotations,
-        dropped_bytes: counters.dropped_bytes,
-        blocked: counters.blocked,
-        last_write_unix: (micros > 0).then(|| Duration::from_micros(micros)),
     }
 }

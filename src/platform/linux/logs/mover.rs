@@ -355,6 +355,7 @@ impl Mover {
             }
             outlet.leave(key);
             if outlet.writers == 0 {
+                forgive(outlet, &self.tools, now());
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }
@@ -396,6 +397,11 @@ fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = inlet.stuck.take() {
         inlet.tally.blocked(now.since(since));
     }
+    forgive(outlet, tools, now);
+}
+
+/// The file is written again, or nobody wants to write it any more.
+fn forgive(outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = outlet.trouble.take() {
         let path = outlet.sink.path().to_owned();
         let after = now.since(since);
