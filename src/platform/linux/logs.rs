@@ -44,7 +44,7 @@ use rustix::{
 };
 
 use crate::{
-    domain::{AppName, Keep, LogMode, LogSpec, OnFull, WorkerId},
+    domain::{AppId, AppName, InstanceId, Keep, LogMode, LogSpec, OnFull, WorkerId},
     logs::{
         Stream,
         record::{Form, Label},
@@ -217,7 +217,8 @@ pub struct Pump {
     /// Wakes the thread. A pipe: an eventfd must not be watched by a ring that itself signals an
     /// eventfd, as the kernel refuses to nest those and (seen on Linux 6.18) loses the second one.
     bell: OwnedFd,
-    tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
+    /// By place: whoever fills it next counts on.
+    tallies: BTreeMap<(InstanceId, Stream), Arc<Tally>>,
     engine: Engine,
     thread: Option<JoinHandle<()>>,
 }
@@ -289,9 +290,7 @@ impl Pump {
         if !is_pipe(&reader) {
             return Err(PumpError::NotAPipe { worker, stream });
         }
-        self.tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
-        let tally = Arc::new(Tally::default());
-        self.tallies.insert((worker, stream), Arc::clone(&tally));
+        let tally = Arc::clone(self.tallies.entry((worker.instance, stream)).or_default());
         let capture = Capture { worker, stream, pipe: reader, target, tally };
         self.send(Command::Capture(Box::new(capture)))
     }
@@ -316,11 +315,23 @@ impl Pump {
         self.send(Command::Reopen)
     }
 
-    /// Reads the counters of one stream; `None` if it was never captured. Those of a closed
-    /// stream may be gone once another one is captured.
+    /// Reads the counters of one stream of a place; `None` if it was never captured.
     #[must_use]
-    pub fn counters(&self, worker: WorkerId, stream: Stream) -> Option<Counters> {
-        self.tallies.get(&(worker, stream)).map(|tally| tally.read())
+    pub fn counters(&self, instance: InstanceId, stream: Stream) -> Option<Counters> {
+        self.tallies.get(&(instance, stream)).map(|tally| tally.read())
+    }
+
+    /// Reads the counters of every place of which a stream was ever captured.
+    pub fn places(&self) -> Vec<(InstanceId, [Option<Counters>; 2])> {
+        let mut places: Vec<InstanceId> = self.tallies.keys().map(|(place, _)| *place).collect();
+        places.dedup();
+        let of = |place| Stream::BOTH.map(|stream| self.counters(place, stream));
+        places.into_iter().map(|place| (place, of(place))).collect()
+    }
+
+    /// Forgets the counters of an app that is no more.
+    pub fn forget(&mut self, app: AppId) {
+        self.tallies.retain(|(place, _), _| place.app != app);
     }
 
     /// Moves what waits in the pipes now, then ends the thread and waits for that. Pipes that are

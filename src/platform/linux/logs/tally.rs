@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// What happened to one stream of one worker since it was captured.
+/// What happened to one stream of a place since it was first captured, whoever filled the place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Bytes moved to the file.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::*;
-use crate::{domain::AppId, logs::rotation::Slot};
+use crate::logs::rotation::Slot;
 
 /// How long a test waits for something that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Rig {
     }
 
     fn counters(&self, index: u16) -> Counters {
-        self.pump.counters(worker(index), Stream::Out).unwrap()
+        self.pump.counters(worker(index).instance, Stream::Out).unwrap()
     }
 }
 
