@@ -266,54 +266,45 @@ const WORKERS: &[Column] = &[
     },
 ];
 
-/// A family with at most one sample for each log.
-struct LogColumn {
-    family: Family,
-    of: fn(&Logged) -> Option<Value>,
-}
+/// What a log has to say to a family.
+type OfLog = fn(&Logged) -> Option<Value>;
 
 /// What is known of each log of a place.
-const LOGS: &[LogColumn] = &[
-    LogColumn {
-        family: counter("bunpilot_log_bytes", "bytes", "Bytes the worker wrote to its logs."),
-        of: |logged| Some(logged.bytes.into()),
-    },
-    LogColumn {
-        family: counter("bunpilot_log_lines", "", "Lines the worker wrote to its logs."),
-        of: |logged| logged.lines.map(Value::from),
-    },
-    LogColumn {
-        family: counter(
-            "bunpilot_log_rotations",
-            "",
-            "Log files of the worker that were rotated away.",
-        ),
-        of: |logged| Some(logged.rotations.into()),
-    },
-    LogColumn {
-        family: counter(
+const LOGS: &[(Family, OfLog)] = &[
+    (counter("bunpilot_log_bytes", "bytes", "Bytes the worker wrote to its logs."), |logged| {
+        Some(logged.bytes.into())
+    }),
+    (counter("bunpilot_log_lines", "", "Lines the worker wrote to its logs."), |logged| {
+        logged.lines.map(Value::from)
+    }),
+    (
+        counter("bunpilot_log_rotations", "", "Log files of the worker that were rotated away."),
+        |logged| Some(logged.rotations.into()),
+    ),
+    (
+        counter(
             "bunpilot_log_dropped_bytes",
             "bytes",
             "Bytes of the worker's output that were thrown away.",
         ),
-        of: |logged| Some(logged.dropped_bytes.into()),
-    },
-    LogColumn {
-        family: counter(
+        |logged| Some(logged.dropped_bytes.into()),
+    ),
+    (
+        counter(
             "bunpilot_log_blocked_seconds",
             "seconds",
             "Time the worker's output waited for a file that could not be written.",
         ),
-        of: |logged| Some(logged.blocked.into()),
-    },
-    LogColumn {
-        family: gauge(
+        |logged| Some(logged.blocked.into()),
+    ),
+    (
+        gauge(
             "bunpilot_log_last_write_timestamp_seconds",
             "seconds",
             "When the worker's output was last written since the Unix epoch.",
         ),
-        of: |logged| logged.last_write_unix.map(Value::from),
-    },
+        |logged| logged.last_write_unix.map(Value::from),
+    ),
 ];
 
 /// The original's names for what a worker uses while it lives.
@@ -408,7 +399,7 @@ fn by_enum(apps: &[Shown<'_>], writer: &mut Writer) {
             writer.sample_of(labels, "reason", reason, count);
         }
     }
-    for LogColumn { family, of } in LOGS {
+    for (family, of) in LOGS {
         writer.family(*family);
         for (labels, worker) in places() {
             for (stream, logged) in [("out", worker.logs.out), ("err", worker.logs.err)] {

@@ -109,7 +109,7 @@ impl Target {
 /// What a pump needs from the start.
 #[derive(Debug)]
 pub struct Setup {
-    /// Writes records exactly once; must be with the guard before the pump starts.
+    /// Writes records exactly once; must be with the guard before the first stream is captured.
     pub stage: Stage,
     /// Folder of the indexes; made when it is needed.
     pub indexes: PathBuf,

@@ -1,14 +1,19 @@
 //! What becomes of output while its file cannot grow: room is made, or output is thrown away and
 //! counted. Waiting, the default, needs nothing of this.
 
-use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
+use std::{
+    fs, io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
-    domain::{Compression, Moment, OnFull},
+    domain::{Moment, OnFull},
     logs::{
         cut::{Before, whole_lines},
         record::{Tail, time},
-        rotation::Slot,
+        rotation::row,
     },
 };
 
@@ -21,9 +26,6 @@ use super::{
 
 /// Rest between two looks at a pipe whose output is thrown away.
 const LOSE_AGAIN: Duration = Duration::from_millis(5);
-
-/// Free slots in a row of files after which there are no more: a rotation cut short leaves one.
-const GAP_MAX: u16 = 2;
 
 /// Output of one file being thrown away.
 #[derive(Debug)]
@@ -163,19 +165,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Finds the oldest rotated file of the row at `current`.
-fn oldest(current: &Path) -> Option<std::path::PathBuf> {
-    let (mut oldest, mut missing) = (None, 0);
-    for number in 1..=u16::MAX {
-        let packed = Compression::ALL.map(|how| Slot::Packed(number, how));
-        let found = std::iter::once(Slot::Rotated(number))
-            .chain(packed)
-            .map(|slot| slot.path(current))
-            .find(|path| path.exists());
-        missing = if found.is_some() { 0 } else { missing + 1 };
-        if missing > GAP_MAX {
-            break;
-        }
-        oldest = found.or(oldest);
-    }
-    oldest
+fn oldest(current: &Path) -> Option<PathBuf> {
+    let row = row(|slot| slot.path(current).exists());
+    row.last().map(|slot| slot.path(current))
 }

@@ -197,6 +197,7 @@ impl Mover {
         // A look must not see more than the stage can take.
         let capacity_staged = self.tools.stage.fit(capacity);
         self.tools.peek.fit(capacity_staged);
+        let capacity = if form.is_some() { capacity.min(capacity_staged) } else { capacity };
         let outlet = self.outlet_for(&target.path, target.keep);
         let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
