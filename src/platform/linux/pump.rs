@@ -66,7 +66,7 @@ fn logged(counters: Counters) -> Logged {
     let micros = counters.last_write_unix_micros;
     Logged {
         bytes: counters.bytes,
-        lines: None,
+        lines: counters.lines,
         rotations: counters.rotations,
         dropped_bytes: counters.dropped_bytes,
         blocked: counters.blocked,

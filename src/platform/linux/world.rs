@@ -9,6 +9,8 @@ use std::{
     cell::RefCell, collections::BTreeMap, io, path::PathBuf, pin::Pin, rc::Rc, time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
     keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, pump, runtime::Runtime,
@@ -23,6 +25,10 @@ use crate::{
 
 /// Most events given to the loop at a time.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Longest wait of a full measurement for log lines to be counted; what is not by then is in the
+/// next one.
+const RECOUNT_MAX: Duration = Duration::from_millis(50);
 
 /// A task that waits for the runtime.
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -168,8 +174,18 @@ impl LinuxWorld {
             Action::Probe(worker) => self.begin(super::tasks::probe(shared, worker)),
             Action::Channel(worker, line) => shared.workers.say(worker, line),
             Action::Sample(workers, depth) => {
-                let sample = shared.measure(&workers, depth);
-                shared.inbox.push(Event::Sampled(sample));
+                let recount = shared.recount(depth);
+                let answer = move || {
+                    let sample = shared.measure(&workers, depth);
+                    shared.inbox.push(Event::Sampled(sample));
+                };
+                match recount {
+                    None => answer(),
+                    Some(done) => self.begin(async move {
+                        let _done_or_late = tokio::time::timeout(RECOUNT_MAX, done).await;
+                        answer();
+                    }),
+                }
             }
             Action::Tail(client, id, spec, lines) => {
                 self.begin(super::tasks::tail(shared, client, id, spec, lines));
@@ -198,6 +214,14 @@ impl Shared {
     fn with_clients(&self, act: impl FnOnce(&Clients)) {
         if let Some(clients) = self.clients.borrow().as_ref() {
             act(clients);
+        }
+    }
+
+    /// Has log lines counted for a full measurement, if some are not.
+    fn recount(&self, depth: Depth) -> Option<oneshot::Receiver<()>> {
+        match depth {
+            Depth::Cpu => None,
+            Depth::Full => self.pump.borrow().as_ref()?.recount(),
         }
     }
 

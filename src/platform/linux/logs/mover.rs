@@ -30,6 +30,7 @@ use crate::{
 use super::{
     PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
+    census::Census,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
     pace::{Batch, Pace, Pacer},
     peek::Peek,
@@ -102,6 +103,7 @@ impl Mover {
         commands: Receiver<Command>,
         bell: OwnedFd,
         setup: Setup,
+        census: Census,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
         let Setup { stage, indexes } = setup;
@@ -123,6 +125,7 @@ impl Mover {
                 peek: Peek::new()?,
                 stage,
                 reaper: Reaper::default(),
+                census,
                 tell,
                 indexes,
                 records: Vec::new(),
@@ -365,6 +368,8 @@ impl Mover {
             self.tools.peek.forget();
         }
         let Inlet { worker, stream, pipe, tally, .. } = inlet;
+        // Nobody may ask about a worker that is gone, and its files would be held.
+        self.tools.census.ask(&tally);
         drop((pipe, tally));
         (self.tools.tell)(PumpNotice::Closed(worker, stream));
     }
