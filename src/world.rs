@@ -13,7 +13,7 @@ pub use self::{
     start::{Facts, Fate, Life, Start},
 };
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use crate::domain::{AppId, AppSpec, ClientId, Exit, Lane, Moment, Pid, Signal, Usage, WorkerId};
 
@@ -195,6 +195,37 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The answer itself.
     pub body: Vec<u8>,
+}
+
+/// What to do to log files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tidying {
+    /// Empty the current ones and remove the full ones.
+    Flush,
+    /// Put the current ones aside.
+    Rotate,
+}
+
+impl fmt::Display for Tidying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Flush => "flush",
+            Self::Rotate => "rotate",
+        })
+    }
+}
+
+/// What came of a [`Tidying`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tidied {
+    /// Files emptied, removed or put aside.
+    pub files: u64,
+    /// What they took, if it was freed.
+    pub bytes: u64,
+    /// Files that are put aside once the line that is being written ends.
+    pub waiting: u64,
+    /// What could not be done, and why.
+    pub faults: Vec<String>,
 }
 
 /// A worker that outlived the daemon that started it.

@@ -8,10 +8,12 @@
 //! where, by the caller.
 
 mod budget;
+mod calendar;
 mod engine;
 mod mover;
 mod outlet;
 mod pace;
+mod packer;
 mod peek;
 mod reaper;
 mod row;
@@ -20,6 +22,7 @@ mod sink;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use std::{
     collections::BTreeMap,
@@ -42,11 +45,13 @@ use rustix::{
 use crate::{
     domain::{AppName, Keep, LogMode, LogSpec, OnFull, WorkerId},
     logs::Stream,
+    world::{Tidied, Tidying},
 };
 
 use engine::Choice;
 use mover::{Capture, Command, Mover};
 use tally::Tally;
+use tidy::TidyOrder;
 
 pub use tally::Counters;
 
@@ -110,6 +115,14 @@ pub enum PumpNotice {
     /// until a rotation works again.
     RotationFailed {
         /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A full file of this row cannot be packed, and here is why; it stays as it is, and is tried
+    /// again.
+    PackingFailed {
+        /// The current file of the row.
         path: PathBuf,
         /// What the system says.
         reason: String,
@@ -204,7 +217,7 @@ impl Pump {
     fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mover = Mover::new(received, heard, tell)?;
+        let mover = Mover::new(received, heard, bell.try_clone()?, tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
@@ -265,6 +278,25 @@ impl Pump {
     /// See [`PumpError`].
     pub fn reopen(&self) -> Result<(), PumpError> {
         self.send(Command::Reopen)
+    }
+
+    /// Empties or rotates files, whether or not somebody writes to them, and calls `done` on the
+    /// pump's thread. Each is kept as stated, or as whoever writes to it has it.
+    ///
+    /// A file being written is emptied except for the beginning of a line that goes on, and
+    /// rotated at the end of one: what comes later is kept, in whole lines.
+    ///
+    /// # Errors
+    ///
+    /// See [`PumpError`].
+    pub fn tidy(
+        &self,
+        what: Tidying,
+        rows: Vec<(PathBuf, Keep)>,
+        done: impl FnOnce(Tidied) + Send + 'static,
+    ) -> Result<(), PumpError> {
+        let order = TidyOrder { what, rows, done: Box::new(done) };
+        self.send(Command::Tidy(Box::new(order)))
     }
 
     /// Reads the counters of one stream; `None` if it was never captured. Those of a closed

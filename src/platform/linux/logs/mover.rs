@@ -2,6 +2,8 @@
 //!
 //! Never sleeps: what to wait for, it arms at a [`Selector`]; how long to rest, it returns.
 
+mod chores;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -37,6 +39,7 @@ use super::{
     selector::Selector,
     sink::Sink,
     tally::Tally,
+    tidy::TidyOrder,
 };
 
 /// Key of the pipe that announces commands.
@@ -61,6 +64,7 @@ pub(super) enum Command {
     Capture(Box<Capture>),
     Retire(WorkerId),
     Reopen,
+    Tidy(Box<TidyOrder>),
 }
 
 /// A pipe to capture.
@@ -101,6 +105,7 @@ impl Mover {
     pub(super) fn new(
         commands: Receiver<Command>,
         bell: OwnedFd,
+        ring: OwnedFd,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -117,7 +122,7 @@ impl Mover {
             next_key: FIRST_KEY,
             budget: Budget::read(),
             pacer: Pacer::default(),
-            tools: Tools { peek: Peek::new()?, reaper: Reaper::default(), tell },
+            tools: Tools { peek: Peek::new()?, reaper: Reaper::new(None, ring), tell },
         })
     }
 
@@ -161,6 +166,7 @@ impl Mover {
                 Ok(Command::Capture(capture)) => self.capture(selector, *capture, now),
                 Ok(Command::Retire(worker)) => self.retire(selector, worker, now),
                 Ok(Command::Reopen) => self.outlets.values_mut().for_each(|o| o.sink.reopen()),
+                Ok(Command::Tidy(order)) => self.tidy(*order, now),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.finish(now);
@@ -168,6 +174,7 @@ impl Mover {
                 }
             }
         }
+        self.adopt_packed();
         selector.arm(self.bell.as_fd(), COMMANDS)?;
         Ok(Heard::All)
     }
@@ -185,6 +192,7 @@ impl Mover {
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
             outlet.join(alone, now);
         }
+        self.soon_keep_house(outlet, now);
         self.keys.insert((worker, stream), key);
         self.inlets.insert(
             key,
@@ -241,6 +249,10 @@ impl Mover {
             && moment <= now
         {
             self.due.remove(&(moment, key));
+            if self.outlets.contains_key(&key) {
+                self.keep_house(key, now);
+                continue;
+            }
             if let Some(inlet) = self.inlets.get_mut(&key) {
                 inlet.due = None;
             }
@@ -255,7 +267,9 @@ impl Mover {
         let Some(inlet) = self.inlets.get_mut(&key) else { return Batch::None };
         let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Batch::None };
         loop {
-            match outlet.advance(inlet, &mut self.tools, now) {
+            let outcome = outlet.advance(inlet, &mut self.tools, now);
+            outlet.schedule(inlet.outlet, &mut self.due);
+            match outcome {
                 Outcome::Moved(bytes) => {
                     unstick(inlet, outlet, &self.tools, now);
                     if inlet.last_words.is_some() {
@@ -333,6 +347,7 @@ impl Mover {
         if let Some(outlet) = self.outlets.get_mut(&inlet.outlet) {
             outlet.leave(key);
             if outlet.writers == 0 {
+                self.due.extract_if(.., |(_, key)| *key == inlet.outlet).for_each(drop);
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }

@@ -122,6 +122,8 @@ pub(super) struct Outlet {
     pub(super) writers: usize,
     /// Since when it cannot be written.
     pub(super) trouble: Option<Moment>,
+    /// When its chores are on the timer.
+    pub(super) chores_at: Option<Moment>,
     holder: Option<Holder>,
     rotation: Rotation,
 }
@@ -141,7 +143,14 @@ enum Rotation {
 
 impl Outlet {
     pub(super) fn new(sink: Sink) -> Self {
-        Self { sink, writers: 0, trouble: None, holder: None, rotation: Rotation::Works }
+        Self {
+            sink,
+            writers: 0,
+            trouble: None,
+            chores_at: None,
+            holder: None,
+            rotation: Rotation::Works,
+        }
     }
 
     /// Lets one more pipe write; `other` wrote alone until now.
@@ -266,12 +275,16 @@ impl Outlet {
             inlet.tally.rotated();
             return Ok(());
         };
+        self.rotation_failed(&error, tell);
+        self.sink.prepare(now)
+    }
+
+    pub(super) fn rotation_failed(&mut self, error: &io::Error, tell: &dyn Fn(PumpNotice)) {
         if self.rotation == Rotation::Works {
             self.rotation = Rotation::Fails;
             let path = self.sink.path().to_owned();
             tell(PumpNotice::RotationFailed { path, reason: error.to_string() });
         }
-        self.sink.prepare(now)
     }
 
     fn splice(&mut self, inlet: &mut Inlet, len_max: usize) -> Outcome {

@@ -1,6 +1,7 @@
 //! Real pipes, real files, both engines.
 
 mod full_disk;
+mod keeping;
 
 use std::{
     fmt::Write as _,
