@@ -59,9 +59,9 @@ impl Errand {
 
 impl Reaper {
     /// Knows where the indexes are, and rings `bell` whenever [`Reaper::packed`] has something.
-    pub(super) fn new(indexes: Option<PathBuf>, bell: OwnedFd) -> Self {
+    pub(super) fn new(indexes: PathBuf, bell: OwnedFd) -> Self {
         let packer = Packer::new(Some(bell));
-        Self { errands: None, packer, indexes }
+        Self { errands: None, packer, indexes: Some(indexes) }
     }
 
     /// Closes `file` soon, or at once if too many wait or no thread can be had.

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write as _},
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -25,6 +25,7 @@ use crate::{
 
 use super::{
     calendar,
+    mover::unix_micros,
     reaper::Reaper,
     row::{self, FILE_MODE, Row, id, identity},
 };
@@ -139,7 +140,7 @@ impl Sink {
             return;
         };
         if *size == 0 {
-            *begun_unix_micros = calendar::unix_micros();
+            *begun_unix_micros = unix_micros();
         } else if self.period_ends.is_some() {
             return;
         }
@@ -192,6 +193,45 @@ impl Sink {
         Ok(if byte == *b"\n" { Before::WholeLine } else { Before::HalfLine })
     }
 
+    /// Which file is open and where its next byte goes; `None` for what has no size.
+    pub(super) fn position(&self) -> Option<(FileId, u64)> {
+        let open = self.open.as_ref()?;
+        Some((open.id, open.size_bytes?))
+    }
+
+    /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
+    pub(super) fn born_unix_micros(&self) -> u64 {
+        let facts = self.open.as_ref().and_then(|open| open.file.metadata().ok());
+        facts.as_ref().map_or(0, row::born_unix_micros)
+    }
+
+    /// Writes `bytes` to the end of the file: all of them, or none and an error.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(Open { file, size_bytes, .. }) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(size) = size_bytes else { return file.write_all(bytes) };
+        if let Err(error) = file.write_all_at(bytes, *size) {
+            file.set_len(*size)?;
+            return Err(error);
+        }
+        *size += u64::try_from(bytes.len()).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Takes back what was written to `file`, if that is still the open one, after `offset`.
+    pub(super) fn cut_back(&mut self, file: FileId, offset: u64) -> io::Result<()> {
+        if let Some(open) = &mut self.open
+            && open.id == file
+            && let Some(size) = &mut open.size_bytes
+            && *size > offset
+        {
+            open.file.set_len(offset)?;
+            *size = offset;
+        }
+        Ok(())
+    }
+
     /// Moves up to `len_max` bytes from `pipe` to the end of the file, without copying them and
     /// without ever holding them: whoever dies here, each byte is in the pipe or in the file.
     pub(super) fn splice(&mut self, pipe: BorrowedFd<'_>, len_max: usize) -> Moved {
@@ -228,7 +268,7 @@ impl Sink {
         }
         self.asked = Asked::No;
         self.reckon(now);
-        self.row.tend(reaper, calendar::unix_micros());
+        self.row.tend(reaper, unix_micros());
         Ok(())
     }
 
@@ -272,7 +312,7 @@ impl Sink {
         if self.is_due(now) && self.before()? == Before::WholeLine {
             return self.rotate(now, reaper);
         }
-        self.row.tend(reaper, calendar::unix_micros());
+        self.row.tend(reaper, unix_micros());
         Ok(())
     }
 }

@@ -12,26 +12,28 @@
 //! One batch is under way at a time, so one pipe and one journal serve all streams.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io,
+    num::{NonZeroU16, NonZeroU64},
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{
-            ffi::{OsStrExt as _, OsStringExt as _},
+            ffi::OsStrExt as _,
             fs::{FileExt as _, OpenOptionsExt as _},
         },
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use rustix::{
     fs::{MemfdFlags, memfd_create},
-    io::{Errno, ioctl_fionread},
+    io::Errno,
     pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice},
 };
 
 use super::{
-    clock,
+    mover::unix_micros,
     peek::{Peek, Seen},
     sink::Sink,
 };
@@ -39,7 +41,7 @@ use crate::{
     domain::{Keep, Moment, WorkerId},
     logs::{
         Stream,
-        record::{Form, Label, Tail},
+        record::{Form, Label, Tail, time},
         rotation::FileId,
     },
 };
@@ -51,7 +53,7 @@ pub const STAGE_KEY: &str = "log-stage";
 pub const JOURNAL_KEY: &str = "log-journal";
 
 /// Bytes of the journal before the description of the batch.
-const HEADER_BYTES: usize = 40;
+const HEADER_BYTES: usize = 48;
 
 /// Longest description of a batch: a path (`PATH_MAX`) and some names.
 const DESCRIPTION_BYTES_MAX: usize = 8192;
@@ -61,6 +63,7 @@ const DESCRIPTION_BYTES_MAX: usize = 8192;
 pub struct Stage {
     pipe: OwnedFd,
     journal: File,
+    null: File,
     capacity: usize,
     /// The batch the journal describes, whatever its state.
     described: Vec<u8>,
@@ -73,8 +76,19 @@ pub struct Stage {
 struct Batch {
     path: PathBuf,
     form: Form,
+    tail: Tail,
     file: FileId,
     offset: u64,
+}
+
+/// What is to be written, and instead of what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Records<'a> {
+    /// How many bytes of the worker it was made of.
+    pub(super) taken: usize,
+    pub(super) bytes: &'a [u8],
+    pub(super) form: &'a Form,
+    pub(super) tail: Tail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +113,19 @@ impl Stage {
             .custom_flags(libc::O_NONBLOCK)
             .open(format!("/proc/self/fd/{}", reader.as_raw_fd()))?;
         let journal = memfd_create("bunpilot-log-journal", MemfdFlags::CLOEXEC)?;
-        Ok(Self::kept(both.into(), journal))
+        Self::kept(both.into(), journal)
     }
 
     /// Takes over what an earlier daemon left with the guard.
-    #[must_use]
-    pub fn kept(pipe: OwnedFd, journal: OwnedFd) -> Self {
-        let capacity = fcntl_getpipe_size(&pipe).unwrap_or(0);
-        Self { pipe, journal: journal.into(), capacity, described: Vec::new(), left_over: None }
+    ///
+    /// # Errors
+    ///
+    /// When the descriptors are not what they should be.
+    pub fn kept(pipe: OwnedFd, journal: OwnedFd) -> io::Result<Self> {
+        let capacity = fcntl_getpipe_size(&pipe)?;
+        let null = OpenOptions::new().write(true).open("/dev/null")?;
+        let (described, left_over) = (Vec::new(), None);
+        Ok(Self { pipe, journal: journal.into(), null, capacity, described, left_over })
     }
 
     /// What the guard is to keep, under which names.
@@ -131,32 +150,25 @@ impl Stage {
         self.left_over.is_some()
     }
 
-    /// Writes `records` to the end of `sink`'s file and takes the `taken` bytes they were made of
-    /// out of `source`. On failure neither happened.
+    /// Writes `records` to the end of `sink`'s file and takes the bytes they were made of out of
+    /// `source`. On failure neither happened.
     ///
-    /// `taken` must be within the last look at `source`, through a pipe no larger than ours.
+    /// Those bytes must be within the last look at `source`, through a pipe no larger than ours.
     pub(super) fn commit(
         &mut self,
         source: BorrowedFd<'_>,
-        taken: usize,
-        records: &[u8],
-        form: &Form,
+        records: &Records<'_>,
         sink: &mut Sink,
     ) -> io::Result<()> {
-        let Some((file, offset)) = sink.position() else {
-            // A terminal or the like: nothing there could be cut back.
-            sink.append(records)?;
-            return self.take(source, taken);
-        };
-        self.describe(&Batch { path: sink.path().to_owned(), form: form.clone(), file, offset })?;
-        if let Err(error) = sink.append(records) {
+        let Records { taken, bytes, form, tail } = *records;
+        if let Some((file, offset)) = sink.position() {
+            let (path, form) = (sink.path().to_owned(), form.clone());
+            self.describe(&Batch { path, form, tail, file, offset })?;
+        } // Else a terminal or the like: nothing there could be cut back.
+        if let Err(error) = sink.append(bytes) {
             self.mark(Phase::Idle)?;
             return Err(error);
         }
-        self.take(source, taken)
-    }
-
-    fn take(&self, source: BorrowedFd<'_>, taken: usize) -> io::Result<()> {
         let mut left = taken;
         while left > 0 {
             left -= splice_some(source, self.pipe.as_fd(), left)?;
@@ -166,9 +178,8 @@ impl Stage {
     }
 
     fn drain(&self) -> io::Result<()> {
-        let null = OpenOptions::new().write(true).open("/dev/null")?;
         loop {
-            match splice_some(self.pipe.as_fd(), null.as_fd(), self.capacity.max(1)) {
+            match splice_some(self.pipe.as_fd(), self.null.as_fd(), self.capacity.max(1)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -189,6 +200,7 @@ impl Stage {
             batch.offset,
             batch.file.device,
             batch.file.inode,
+            u64::from(batch.tail == Tail::Last),
             u64::try_from(self.described.len()).unwrap_or(0),
         ];
         self.journal.write_all_at(&words.map(u64::to_le_bytes).concat(), 0)
@@ -208,14 +220,14 @@ impl Stage {
             self.left_over = self.read()?;
         }
         let Some(batch) = &self.left_over else { return self.drain() };
-        let mut sink = Sink::new(batch.path.clone(), Keep::unlimited());
+        let mut sink = Sink::new(batch.path.clone(), Keep::new(NonZeroU64::MAX, NonZeroU16::MAX));
         sink.prepare(now)?;
         sink.cut_back(batch.file, batch.offset)?;
         peek.fit(self.capacity);
         if let Seen::Bytes(seen) = peek.look(self.pipe.as_fd(), self.capacity)? {
             let mut records = Vec::new();
-            let (before, time) = (sink.before()?, clock::time());
-            batch.form.transcribe(seen, before, u64::MAX, Tail::More, &time, &mut records);
+            let (before, time) = (sink.before()?, time(unix_micros()));
+            batch.form.transcribe(seen, before, u64::MAX, batch.tail, &time, &mut records);
             sink.append(&records)?;
         }
         self.mark(Phase::Written)?;
@@ -270,7 +282,7 @@ fn description(batch: &Batch) -> Vec<u8> {
 fn read(journal: &[u8]) -> Option<Batch> {
     let (words, rest) = journal.split_at_checked(HEADER_BYTES)?;
     let (words, _) = words.as_chunks();
-    let &[phase, offset, device, inode, len] = words else { return None };
+    let &[phase, offset, device, inode, last, len] = words else { return None };
     if u64::from_le_bytes(phase) != word(Phase::Writing) {
         return None;
     }
@@ -286,8 +298,11 @@ fn read(journal: &[u8]) -> Option<Batch> {
         }
         _ => return None,
     };
-    let path = Path::new(std::ffi::OsStr::from_bytes(path)).to_owned();
-    let file =
-        FileId { device: u64::from_le_bytes(device), inode: u64::from_le_bytes(inode) };
-    Some(Batch { path, form, file, offset: u64::from_le_bytes(offset) })
+    let path = PathBuf::from(OsStr::from_bytes(path));
+    let tail = if u64::from_le_bytes(last) == 1 { Tail::Last } else { Tail::More };
+    let file = FileId { device: u64::from_le_bytes(device), inode: u64::from_le_bytes(inode) };
+    Some(Batch { path, form, tail, file, offset: u64::from_le_bytes(offset) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, io};
 
 use super::{
     super::{
-        PumpNotice, calendar,
+        PumpNotice,
         outlet::Outlet,
         row::{HalfLine, Removed, Row},
         tidy::{Rotated, TidyOrder},
     },
-    Mover,
+    Mover, unix_micros,
 };
 use crate::{
     domain::Moment,
@@ -57,7 +57,7 @@ impl Mover {
             let row = self.row(parcel.row());
             let adopted = row.adopt(parcel, &mut self.tools.reaper);
             match adopted {
-                Ok(()) => row.tend(&mut self.tools.reaper, calendar::unix_micros()),
+                Ok(()) => row.tend(&mut self.tools.reaper, unix_micros()),
                 Err(error) => {
                     let path = row.path().to_owned();
                     self.tell(PumpNotice::PackingFailed { path, reason: error.to_string() });
@@ -110,7 +110,7 @@ impl Mover {
         let key = self.paths.get(row.path()).copied();
         let Some((key, outlet)) = key.and_then(|key| Some((key, self.outlets.get_mut(&key)?)))
         else {
-            return row.rotate_if_filled(&mut self.tools.reaper, calendar::unix_micros());
+            return row.rotate_if_filled(&mut self.tools.reaper, unix_micros());
         };
         outlet.sink.prepare(now)?;
         match outlet.sink.before()? {
