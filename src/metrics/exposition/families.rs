@@ -266,8 +266,11 @@ const WORKERS: &[Column] = &[
     },
 ];
 
+/// What a log has to say to a family.
+type OfLog = fn(&Logged) -> Option<Value>;
+
 /// What is known of each log of a place.
-const LOGS: &[(Family, fn(&Logged) -> Option<Value>)] = &[
+const LOGS: &[(Family, OfLog)] = &[
     (counter("bunpilot_log_bytes", "bytes", "Bytes the worker wrote to its logs."), |logged| {
         Some(logged.bytes.into())
     }),
