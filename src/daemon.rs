@@ -12,6 +12,7 @@ mod report;
 mod restore;
 mod scrape;
 mod strangers;
+mod tidy;
 mod voices;
 
 pub use self::{

@@ -51,6 +51,9 @@ pub enum Action {
     /// Read the last lines of an app's log files for a client, for its request of this id.
     /// Answered by [`Event::Tailed`].
     Tail(ClientId, String, Arc<AppSpec>, u32),
+    /// Empty or rotate log files for a client, for its request of this id. Answered by
+    /// [`Event::Tidied`].
+    Tidy(ClientId, String, Tidying, Vec<LogsOf>),
     /// Write to a control client.
     Reply(ClientId, Vec<u8>),
     /// Close a control client once everything is written.
@@ -132,6 +135,8 @@ pub enum Event {
     Sampled(Sample),
     /// The lines asked for, oldest first.
     Tailed(ClientId, String, Vec<String>),
+    /// The log files are as they should be, as far as that was possible.
+    Tidied(ClientId, String, Tidied),
     /// Bytes from a control client, as they came. The first ones introduce the client.
     Client(ClientId, Vec<u8>),
     /// The control client closed its writing side or is broken.
@@ -226,6 +231,15 @@ impl fmt::Display for Tidying {
             Self::Rotate => "rotate",
         })
     }
+}
+
+/// Whose log files are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsOf {
+    /// The app.
+    pub spec: Arc<AppSpec>,
+    /// Only those of this place.
+    pub index: Option<u16>,
 }
 
 /// What came of a [`Tidying`].
