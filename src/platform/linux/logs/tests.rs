@@ -2,6 +2,7 @@
 
 mod forms;
 mod full_disk;
+mod keeping;
 
 use std::{
     fmt::Write as _,

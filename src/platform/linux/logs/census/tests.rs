@@ -1,3 +1,5 @@
+//! What the census counts, whoever asks and whatever happens to the files meanwhile.
+
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
