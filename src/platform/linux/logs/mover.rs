@@ -32,6 +32,7 @@ use crate::{
 use super::{
     PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
+    census::Census,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
     pace::{Batch, Pace, Pacer},
     peek::Peek,
@@ -106,6 +107,7 @@ impl Mover {
         commands: Receiver<Command>,
         (bell, ring): (OwnedFd, OwnedFd),
         setup: Setup,
+        census: Census,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
         let Setup { stage, indexes } = setup;
@@ -127,6 +129,7 @@ impl Mover {
                 peek: Peek::new()?,
                 stage,
                 reaper: Reaper::new(indexes.clone(), ring),
+                census,
                 tell,
                 indexes,
                 records: Vec::new(),
@@ -370,6 +373,7 @@ impl Mover {
             outlet.leave(key);
             if outlet.writers == 0 {
                 self.due.extract_if(.., |(_, key)| *key == inlet.outlet).for_each(drop);
+                forgive(outlet, &self.tools, now());
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }
@@ -378,6 +382,8 @@ impl Mover {
             self.tools.peek.forget();
         }
         let Inlet { worker, stream, pipe, tally, .. } = inlet;
+        // Nobody may ask about a worker that is gone, and its files would be held.
+        self.tools.census.ask(&tally);
         drop((pipe, tally));
         (self.tools.tell)(PumpNotice::Closed(worker, stream));
     }
@@ -411,6 +417,11 @@ fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = inlet.stuck.take() {
         inlet.tally.blocked(now.since(since));
     }
+    forgive(outlet, tools, now);
+}
+
+/// The file is written again, or nobody wants to write it any more.
+fn forgive(outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = outlet.trouble.take() {
         let path = outlet.sink.path().to_owned();
         let after = now.since(since);

@@ -10,6 +10,7 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -76,7 +77,7 @@ enum Asked {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    file: Arc<File>,
     id: FileId,
     /// Where the next byte goes; `None` for what has no size: a terminal, `/dev/null`. Such a
     /// thing is never rotated.
@@ -197,6 +198,12 @@ impl Sink {
     pub(super) fn position(&self) -> Option<(FileId, u64)> {
         let open = self.open.as_ref()?;
         Some((open.id, open.size_bytes?))
+    }
+
+    /// The open file and where its next byte goes; `None` for what has no size.
+    pub(super) fn end(&self) -> Option<(&Arc<File>, u64)> {
+        let open = self.open.as_ref()?;
+        Some((&open.file, open.size_bytes?))
     }
 
     /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
@@ -331,7 +338,7 @@ fn open(row: &Row) -> io::Result<Open> {
     let facts = file.metadata()?;
     let size_bytes = facts.is_file().then_some(facts.len());
     let begun_unix_micros = row::begun_unix_micros(&facts);
-    Ok(Open { file, id: id(&facts), size_bytes, begun_unix_micros })
+    Ok(Open { file: Arc::new(file), id: id(&facts), size_bytes, begun_unix_micros })
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {
