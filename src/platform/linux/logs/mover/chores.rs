@@ -6,7 +6,7 @@ use super::{
     super::{
         PumpNotice,
         outlet::Outlet,
-        row::{HalfLine, Removed, Row},
+        row::{HalfLine, Removed, Row, identity},
         tidy::{Rotated, TidyOrder},
     },
     Mover, unix_micros,
@@ -97,12 +97,17 @@ impl Mover {
     }
 
     fn flush(&mut self, row: &Row) -> io::Result<Removed> {
-        let outlet = self.paths.get(row.path()).and_then(|key| self.outlets.get_mut(key));
-        let Some(outlet) = outlet else {
+        let key = self.paths.get(row.path()).copied();
+        let Some((key, outlet)) = key.and_then(|key| Some((key, self.outlets.get_mut(&key)?)))
+        else {
             return row.flush(HalfLine::Goes, &mut self.tools.reaper);
         };
         let removed = outlet.sink.row().flush(HalfLine::Stays, &mut self.tools.reaper);
         outlet.sink.reopen();
+        // Whoever still wants to count what was removed keeps it from being freed.
+        for inlet in self.inlets.values().filter(|inlet| inlet.outlet == key) {
+            self.tools.census.ask(&inlet.tally);
+        }
         removed
     }
 
@@ -112,6 +117,9 @@ impl Mover {
         else {
             return row.rotate_if_filled(&mut self.tools.reaper, unix_micros());
         };
+        if identity(row.path()).is_none() {
+            return Ok(Rotated::NotAtAll);
+        }
         outlet.sink.prepare(now)?;
         match outlet.sink.before()? {
             Before::Nothing => Ok(Rotated::NotAtAll),

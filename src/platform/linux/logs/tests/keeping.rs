@@ -326,6 +326,7 @@ fn files_are_rotated_on_order_between_lines() {
     let mut rig = Rig::new(Engine::IoUring);
     let mut writer = rig.capture(0, target(&path, 50_000, 5));
     assert_eq!(rig.tidied(Tidying::Rotate, &path), Tidied::default());
+    assert!(!path.exists(), "made a file to rotate it");
     writer.write_all(b"one\n").unwrap();
     until_text(&path, "one\n");
     let one = Tidied { files: 1, ..Tidied::default() };
