@@ -176,9 +176,7 @@ fn built(args: &Args) -> Result<(String, PathBuf), Failure> {
 }
 
 fn rig(logger: &Logger, load: Load, effort: Effort, keep: u16) -> Result<Rig, Failure> {
-    Rig::new(logger, load.writers(), keep, |gate, reports| {
-        load.writer(effort, gate, reports).words()
-    })
+    Rig::new(logger, load.writers(), keep, |yard| load.writer(effort, yard).words())
 }
 
 /// Lets one writer write as fast as it can.

@@ -75,17 +75,16 @@ impl Load {
     }
 
     /// What a writer of this load is told.
-    pub(super) fn writer(self, effort: Effort, gate: &Path, reports: &Path) -> writer::Args {
+    pub(super) fn writer(self, effort: Effort, yard: &Path) -> writer::Args {
         let line = self.line_bytes();
         let bytes = self.lines(effort) * u64::try_from(line).unwrap_or(u64::MAX);
-        let (gate, reports) = (gate.to_owned(), reports.to_owned());
         let chunk = if self == Self::L2 { 64 << 10 } else { line };
         let pace = match self {
             Self::Q => QUIET_PACE,
             Self::F => FOLLOWED_PACE,
             Self::L1 | Self::L2 | Self::L3 | Self::M => 0,
         };
-        writer::Args { line, chunk, bytes, pace, gate, reports }
+        writer::Args { line, chunk, bytes, pace, yard: yard.to_owned() }
     }
 }
 

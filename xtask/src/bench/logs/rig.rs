@@ -5,7 +5,7 @@
 use std::{
     env,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -38,8 +38,8 @@ const STILL: Duration = Duration::from_millis(100);
 /// Longest wait for that, and for processes that were told to end.
 const STILL_MAX: Duration = Duration::from_secs(20);
 
-/// The folder the writers report in.
-const REPORTS: &str = "reports";
+/// The folder the writers wait and report in.
+const YARD: &str = "yard";
 
 /// The threads of bunpilot that move and keep logs.
 const PUMP_THREADS: &str = "logs";
@@ -50,7 +50,7 @@ pub(super) struct Rig {
     writers: u16,
     // dropped in this order: whoever starts writers again goes before the gate
     stage: Stage,
-    gate: Option<File>,
+    gate: Option<Gate>,
     ward: Ward,
 }
 
@@ -73,17 +73,12 @@ impl Rig {
         logger: &Logger,
         writers: u16,
         keep: u16,
-        words: impl Fn(&Path, &Path) -> Vec<String>,
+        words: impl Fn(&Path) -> Vec<String>,
     ) -> Result<Self, Failure> {
         let ward = Ward::new("writers")?;
-        let (gate_path, reports) = (ward.folder().join("gate"), ward.folder().join(REPORTS));
-        let rule = Mode::RUSR | Mode::WUSR;
-        let gate = mknodat(CWD, &gate_path, FileType::Fifo, rule, 0)
-            .map_err(io::Error::from)
-            .and_then(|()| fs::create_dir(&reports))
-            .and_then(|()| File::options().read(true).write(true).open(&gate_path))
-            .map_err(failed("make", &gate_path))?;
-        let words = words(&gate_path, &reports);
+        let yard = ward.folder().join(YARD);
+        let gate = Gate::new(&yard).map_err(failed("make", &yard))?;
+        let words = words(&yard);
         let stage = match &logger.how {
             How::Piped(piped, program) => {
                 let folder = ward.folder();
@@ -111,7 +106,7 @@ impl Rig {
 
     fn wait_at_gate(&mut self) -> Result<(), Failure> {
         let all = usize::from(self.writers);
-        let ready = || (writer::named(&self.reports(), "ready").len() >= all).then_some(());
+        let ready = || (writer::named(&self.yard(), "ready").len() >= all).then_some(());
         let ready = clock::await_some(READY_MAX, Duration::from_millis(10), ready);
         if let Stage::Managed(contender) = &mut self.stage {
             let workers = contender.managers().last().map(|it| proc::children(*it));
@@ -120,8 +115,8 @@ impl Rig {
         ready.ok_or_else(|| self.stuck("writers did not start"))
     }
 
-    fn reports(&self) -> PathBuf {
-        self.ward.folder().join(REPORTS)
+    fn yard(&self) -> PathBuf {
+        self.ward.folder().join(YARD)
     }
 
     fn stuck(&self, what: &str) -> Failure {
@@ -131,8 +126,8 @@ impl Rig {
     /// Lets the writers begin.
     pub(super) fn go(&mut self) -> Result<(), Failure> {
         let words = vec![b'!'; usize::from(self.writers)];
-        let gate = self.gate.as_mut().map(|it| io::Write::write_all(it, &words));
-        gate.transpose().map(drop).map_err(failed("write to", Path::new("gate")))
+        let gate = self.gate.as_mut().map(|it| it.go.write_all(&words));
+        gate.transpose().map(drop).map_err(failed("write to", Path::new(writer::GO)))
     }
 
     /// Waits until everything is written; how that went for each writer.
@@ -144,7 +139,7 @@ impl Rig {
     pub(super) fn written_while(&self, mut look: impl FnMut()) -> Result<Vec<Report>, Failure> {
         let all = || {
             look();
-            Some(Report::all(&self.reports())).filter(|it| it.len() >= usize::from(self.writers))
+            Some(Report::all(&self.yard())).filter(|it| it.len() >= usize::from(self.writers))
         };
         let all = clock::await_some(WRITTEN_MAX, Duration::from_millis(5), all);
         all.ok_or_else(|| self.stuck("writers did not end"))
@@ -245,6 +240,25 @@ impl Drop for Rig {
                 }
             }
         }
+    }
+}
+
+/// What the writers wait for.
+struct Gate {
+    go: File,
+    /// Only held: its end is the word to end.
+    _end: File,
+}
+
+impl Gate {
+    fn new(yard: &Path) -> io::Result<Self> {
+        fs::create_dir(yard)?;
+        let make = |name: &str| {
+            let path = yard.join(name);
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            File::options().read(true).write(true).open(path)
+        };
+        Ok(Self { go: make(writer::GO)?, _end: make(writer::END)? })
     }
 }
 

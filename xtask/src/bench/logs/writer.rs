@@ -12,6 +12,10 @@ use std::{
 
 use super::{super::clock, text::Text};
 
+/// The FIFOs in the yard.
+pub(super) const GO: &str = "go";
+pub(super) const END: &str = "end";
+
 /// What to write, and whom to tell.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,24 +31,21 @@ pub(crate) struct Args {
     /// Writes in a second; as many as possible if 0
     #[arg(long, default_value_t = 0)]
     pub(super) pace: u32,
-    /// A FIFO: one byte of it is the word to begin, its end the word to end
+    /// A folder with two FIFOs: a byte of `go` is the word to begin, the end of `end` the word to
+    /// end. In it is `<pid>.ready` once the writer waits, and `<pid>.done` once all is written
     #[arg(long)]
-    pub(super) gate: PathBuf,
-    /// A folder: `<pid>.ready` is there once the writer waits, `<pid>.done` once all is written
-    #[arg(long)]
-    pub(super) reports: PathBuf,
+    pub(super) yard: PathBuf,
 }
 
 impl Args {
     /// The words after `xtask`.
     pub(super) fn words(&self) -> Vec<String> {
-        let Self { line, chunk, bytes, pace, gate, reports } = self;
+        let Self { line, chunk, bytes, pace, yard } = self;
         let numbers = [("line", line.to_string()), ("chunk", chunk.to_string())];
         let numbers = numbers.into_iter().chain([("bytes", bytes.to_string())]);
         let numbers = numbers.chain([("pace", pace.to_string())]);
-        let paths = [("gate", gate), ("reports", reports)];
-        let paths = paths.into_iter().map(|(name, it)| (name, it.display().to_string()));
-        let words = numbers.chain(paths).flat_map(|(name, it)| [format!("--{name}"), it]);
+        let words = numbers.chain([("yard", yard.display().to_string())]);
+        let words = words.flat_map(|(name, it)| [format!("--{name}"), it]);
         ["bench", "log-writer"].map(str::to_owned).into_iter().chain(words).collect()
     }
 }
@@ -86,17 +87,17 @@ pub(super) fn named(folder: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// Waits for the word, writes everything, reports, and waits for the end.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    let mut gate = File::open(&args.gate)?;
-    let report = |ending: &str| args.reports.join(format!("{}.{ending}", std::process::id()));
+    let (mut go, mut end) = (File::open(args.yard.join(GO))?, File::open(args.yard.join(END))?);
+    let report = |ending: &str| args.yard.join(format!("{}.{ending}", std::process::id()));
     fs::write(report("ready"), "")?;
     let mut word = [0];
-    if gate.read(&mut word)? == 0 {
+    if go.read(&mut word)? == 0 {
         return Ok(());
     }
     let text = write(args)?.text();
     fs::write(report("part"), text)?;
     fs::rename(report("part"), report("done"))?;
-    gate.read(&mut word).map(drop)
+    end.read(&mut word).map(drop)
 }
 
 fn write(args: &Args) -> io::Result<Report> {
