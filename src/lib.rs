@@ -68,8 +68,10 @@
 //!
 //! A worker writes to a pipe whose reading end daemon and guard hold. The pump, a thread beside
 //! the loop, moves the bytes into the app's file without copying them, and changes files where
-//! [`logs::rotation`] says, between two lines. `bunpilot logs` reads and follows the files
-//! itself: however many follow, the daemon does not notice.
+//! [`logs::rotation`] says, between two lines. When they were written it notes beside them
+//! ([`logs::index`]). Lines that are written as records ([`logs::record`]) go through a pipe and
+//! a journal that the guard keeps, too, so that each is written exactly once. `bunpilot logs`
+//! reads and follows the files itself: however many follow, the daemon does not notice.
 //!
 //! # Who may die
 //!

@@ -7,7 +7,10 @@ pub mod cut;
 pub mod files;
 pub mod index;
 pub mod packed;
+pub mod period;
 pub mod query;
+pub mod record;
+pub mod retention;
 pub mod rotation;
 
 use std::fmt;

@@ -13,7 +13,7 @@ pub use histogram::Histogram;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::domain::{AppName, Pid, Stage, Strategy, Usage};
+use crate::domain::{AppName, Logs, Pid, Stage, Strategy, Usage};
 
 /// Values a worker reports under names of its own that one scrape carries; the rest is left out.
 pub const CUSTOM_MAX: usize = 64;
@@ -155,10 +155,8 @@ pub struct Worker {
     pub event_loop_lag: Option<Duration>,
     /// What else it says, by name. Only [`CUSTOM_MAX`] are shown.
     pub custom: BTreeMap<String, f64>,
-    /// What it wrote to standard output.
-    pub out: Option<Logged>,
-    /// What it wrote to standard error.
-    pub err: Option<Logged>,
+    /// What the workers of this place wrote.
+    pub logs: Logs,
     /// Probes of this place that failed; `None` if there are no probes.
     pub health_failures: Option<u64>,
 }
@@ -181,8 +179,7 @@ impl Worker {
             heap: None,
             event_loop_lag: None,
             custom: BTreeMap::new(),
-            out: None,
-            err: None,
+            logs: Logs { out: None, err: None },
             health_failures: None,
         }
     }
@@ -199,13 +196,4 @@ pub struct Heap {
     pub used_bytes: u64,
     /// Memory of objects bound to the heap but outside it.
     pub external_bytes: u64,
-}
-
-/// What went into one log of a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Logged {
-    /// Bytes written.
-    pub bytes: u64,
-    /// Lines written, if somebody counts them.
-    pub lines: Option<u64>,
 }

@@ -15,7 +15,9 @@ pub use self::{
 
 use std::{io, sync::Arc};
 
-use crate::domain::{AppId, AppSpec, ClientId, Exit, Lane, Moment, Pid, Signal, Usage, WorkerId};
+use crate::domain::{
+    AppId, AppSpec, ClientId, Exit, InstanceId, Lane, Logs, Moment, Pid, Signal, Usage, WorkerId,
+};
 
 /// Something to do outside. Never fails: what came of it returns as an [`Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub struct Launch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     /// CPU time of the processes already known: a microsecond for each. The rest of the
-    /// [`Usage`] repeats what was last seen.
+    /// [`Usage`] repeats what was last seen, and of logs nothing is said.
     Cpu,
     /// Everything, and which processes there are.
     Full,
@@ -126,8 +128,8 @@ pub enum Event {
     ChannelClosed(WorkerId),
     /// One datagram from the worker's `NOTIFY_SOCKET`. The bytes follow `sd_notify(3)`.
     Notify(WorkerId, Vec<u8>),
-    /// The measurements asked for, and the daemon's own; workers that ended meanwhile are missing.
-    Sampled(Vec<(WorkerId, Usage)>, Usage),
+    /// The measurements asked for.
+    Sampled(Sample),
     /// The lines asked for, oldest first.
     Tailed(ClientId, String, Vec<String>),
     /// Bytes from a control client, as they came. The first ones introduce the client.
@@ -142,6 +144,17 @@ pub enum Event {
     StoreRecovered,
     /// Somebody sent the daemon this signal: SIGTERM and SIGINT end it, SIGHUP reloads all.
     Signalled(Signal),
+}
+
+/// What was measured at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// What the workers use that were asked about; those that ended meanwhile are missing.
+    pub workers: Vec<(WorkerId, Usage)>,
+    /// What went into the logs of each place, whether or not a worker fills it now.
+    pub logs: Vec<(InstanceId, Logs)>,
+    /// What the daemon itself uses.
+    pub daemon: Usage,
 }
 
 /// What one probe saw.

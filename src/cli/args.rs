@@ -135,6 +135,12 @@ pub(crate) struct Start {
     /// Program that runs the script, with its arguments
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) interpreter: Option<String>,
+    /// All workers of an app write to one log file
+    #[arg(long)]
+    pub(crate) merge_logs: bool,
+    /// Put the time before each line of the logs
+    #[arg(long)]
+    pub(crate) time: bool,
     /// Start the apps of a config file; without a value, of the one in this folder
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "clap's way to say: flag with an optional value")]

@@ -12,7 +12,7 @@ use super::{
     table::{ALWAYS, Cell, Column, PIPE_ONLY, Table},
 };
 use crate::control::{
-    status::{AppStatus, WorkerStatus},
+    status::{AppStatus, Logged, WorkerStatus},
     wire::Command,
 };
 
@@ -94,6 +94,11 @@ pub(crate) fn cpu(worker: &WorkerStatus) -> Cell {
 pub(crate) fn memory(worker: &WorkerStatus) -> Cell {
     let rss = worker.memory.filter(|_| alive(worker)).map(|it| it.rss);
     Cell::maybe(rss, |it| format::size(*it))
+}
+
+/// What went into a log, whether or not a worker is there now.
+pub(crate) fn written(log: Option<Logged>) -> Cell {
+    Cell::maybe(log.map(|it| it.bytes), |it| format::size(*it))
 }
 
 /// Time since the process was spawned.

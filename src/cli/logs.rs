@@ -27,6 +27,7 @@ use print::Printer;
 use tail::{Filled, Tail};
 use watch::{Watch, Woken};
 
+pub(in crate::cli) use scan::label;
 pub use scan::scan;
 
 /// Rest after something was written: more comes together then, and costs the same.
@@ -42,7 +43,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(1);
 /// One file to show, and its successors under the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// What stands before its lines: `app:worker`.
+    /// What stands before its lines: `app:worker`, or `app` if all its workers share the file.
     pub label: String,
     /// Which stream it is.
     pub stream: Stream,

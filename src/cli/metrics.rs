@@ -13,10 +13,10 @@ use super::{
     output::{Format, Out, Screen, style},
     redact::{Secrets, redact},
     suggest,
-    table::{ALWAYS, Cell, Column, Table},
+    table::{ALWAYS, Cell, Column, PIPE_ONLY, Table},
 };
 use crate::control::{
-    status::{AppStatus, WorkerStatus},
+    status::{AppStatus, Logged, WorkerStatus},
     wire::{Command, Target},
 };
 
@@ -31,6 +31,10 @@ const COLUMNS: &[Column] = &[
     Column { title: "RESTARTS", name: "restarts", need: 6 },
     Column { title: "THREADS", name: "threads", need: 2 },
     Column { title: "FDS", name: "fds", need: 3 },
+    Column { title: "OUT", name: "out_bytes", need: 1 },
+    Column { title: "ERR", name: "err_bytes", need: 1 },
+    Column { title: "OUT LINES", name: "out_lines", need: PIPE_ONLY },
+    Column { title: "ERR LINES", name: "err_lines", need: PIPE_ONLY },
 ];
 
 /// Runs it.
@@ -75,6 +79,7 @@ fn table(apps: &[AppStatus]) -> Table {
 }
 
 fn row(app: &AppStatus, worker: &WorkerStatus) -> Vec<Cell> {
+    let lines = |log: Option<Logged>| Cell::maybe(log.and_then(|it| it.lines), u64::to_string);
     let count = |value: Option<u32>| Cell::maybe(value, ToString::to_string);
     // Zero is "the worker does not tell".
     let heap = |bytes: Option<u64>| Cell::maybe(bytes.filter(|it| *it > 0), |it| format::size(*it));
@@ -89,6 +94,10 @@ fn row(app: &AppStatus, worker: &WorkerStatus) -> Vec<Cell> {
         Cell::new(worker.restart_count.to_string()),
         count(worker.threads),
         count(worker.fds),
+        list::written(worker.out),
+        list::written(worker.err),
+        lines(worker.out),
+        lines(worker.err),
     ]
 }
 
@@ -112,10 +121,10 @@ mod tests {
         check(
             Screen::Terminal(160, 40),
             &expect![[r#"
-            APP        │ WORKER │ PID     │ CPU % │ RSS     │ HEAP USED │ HEAP TOTAL │ RESTARTS │ THREADS │ FDS
-            api-server │ 0      │ 4180001 │ 12.3% │ 28.1 MB │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21
-            api-server │ 1      │ 4180002 │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21
-            mailer     │ 0      │ —       │ —     │ —       │ —         │ —          │ 3        │ 11      │ 21
+            APP        │ WORKER │ PID     │ CPU % │ RSS     │ HEAP USED │ HEAP TOTAL │ RESTARTS │ THREADS │ FDS │ OUT    │ ERR
+            api-server │ 0      │ 4180001 │ 12.3% │ 28.1 MB │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —
+            api-server │ 1      │ 4180002 │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —
+            mailer     │ 0      │ —       │ —     │ —       │ —         │ —          │ 3        │ 11      │ 21  │ 1.2 MB │ —
         "#]],
         );
         check(
@@ -130,10 +139,10 @@ mod tests {
         check(
             Screen::Piped,
             &expect![[r#"
-            app	worker	pid	cpu_percent	rss_bytes	heap_used_bytes	heap_total_bytes	restarts	threads	fds
-            api-server	0	4180001	12.34	29465000	12345678	20000000	0	11	21
-            api-server	1	4180002	12.34	1500000000	12345678	20000000	0	11	21
-            mailer	0						3	11	21
+            app	worker	pid	cpu_percent	rss_bytes	heap_used_bytes	heap_total_bytes	restarts	threads	fds	out_bytes	err_bytes	out_lines	err_lines
+            api-server	0	4180001	12.34	29465000	12345678	20000000	0	11	21	1234567		12345	
+            api-server	1	4180002	12.34	1500000000	12345678	20000000	0	11	21	1234567		12345	
+            mailer	0						3	11	21	1234567		12345	
         "#]],
         );
     }

@@ -21,7 +21,7 @@ use crate::{
         raw::{self, Count, RawApp, Words},
         resolve,
     },
-    domain::{AppName, AppSpec},
+    domain::{AppName, AppSpec, LogFiles, LogMode},
     platform::host::{Machine, caller},
 };
 
@@ -169,7 +169,7 @@ fn script_alone(args: &Start, script: String, base: &Base) -> Result<Planned, Fa
     };
     let spec = resolve::app(&raw, base, &Machine)
         .map_err(|it| rejected(format!("cannot start \"{name}\""), &it.into()))?;
-    planned(&spec, None)
+    planned(&logged(spec, args), None)
 }
 
 /// `./src/server.ts` → `server`.
@@ -223,7 +223,7 @@ fn only(specs: Vec<AppSpec>, name: &str, file: &Path) -> Result<AppSpec, Failure
 
 /// The spec with what the command line says otherwise.
 fn adjusted(spec: &AppSpec, args: &Start) -> AppSpec {
-    let mut spec = spec.clone();
+    let mut spec = logged(spec.clone(), args);
     spec.port = args.port.or(spec.port);
     spec.env.extend(variables(&args.env));
     match args.instances {
@@ -231,6 +231,17 @@ fn adjusted(spec: &AppSpec, args: &Start) -> AppSpec {
         Some(Instances::Count(count)) => resolve::rescale(&spec, count),
         Some(Instances::Max) => resolve::rescale(&spec, Machine.cpus()),
     }
+}
+
+/// The same for what becomes of its output.
+fn logged(mut spec: AppSpec, args: &Start) -> AppSpec {
+    if args.merge_logs {
+        spec.logs.files = LogFiles::Merged;
+    }
+    if args.time {
+        spec.logs.mode = LogMode::Timestamps;
+    }
+    spec
 }
 
 fn known(args: &Start, name: String) -> Result<Planned, Failure> {

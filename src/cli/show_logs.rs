@@ -111,7 +111,7 @@ pub(crate) fn sources(home: &Home, target: Option<&Target>) -> Result<Vec<Source
         (Ok(_) | Err(_), _) => None,
     };
     let is_known = |source: &Source| {
-        let app = source.label.rsplit_once(':').map_or("", |(app, _)| app);
+        let app = source.label.rsplit_once(':').map_or(&*source.label, |(app, _)| app);
         known.as_ref().is_none_or(|known| known.contains(app))
     };
     let mut paths = BTreeSet::new();
@@ -134,7 +134,8 @@ pub(crate) fn sources(home: &Home, target: Option<&Target>) -> Result<Vec<Source
 fn meant(label: &str, target: &Target) -> bool {
     match target {
         Target::All | Target::App(_) => true,
-        Target::Instance(..) => label == target.to_string(),
+        // The file all places share holds this one's lines, too.
+        Target::Instance(app, _) => label == target.to_string() || label == app.as_str(),
     }
 }
 
@@ -152,8 +153,9 @@ fn of_app(home: &Home, app: &AppStatus) -> Vec<Source> {
     places
         .into_iter()
         .flat_map(|index| Stream::BOTH.map(|stream| (index, stream)))
+        .filter(|(_, stream)| !files::is_discarded(&spec.logs, *stream))
         .map(|(index, stream)| Source {
-            label: format!("{}:{index}", app.name),
+            label: logs::label(&app.name, files::writer(&spec.logs, index)),
             stream,
             path: files::paths(&home.logs(), &spec, index, stream),
         })

@@ -30,6 +30,8 @@ const COLUMNS: &[Column] = &[
     Column { title: "PROCESSES", name: "processes", need: 2 },
     Column { title: "THREADS", name: "threads", need: 3 },
     Column { title: "FDS", name: "fds", need: 4 },
+    Column { title: "OUT", name: "out_bytes", need: 1 },
+    Column { title: "ERR", name: "err_bytes", need: 1 },
 ];
 
 /// Runs it.
@@ -118,6 +120,8 @@ fn row(worker: &WorkerStatus, now: u64) -> Vec<Cell> {
         count(worker.processes),
         count(worker.threads),
         count(worker.fds),
+        list::written(worker.out),
+        list::written(worker.err),
     ]
 }
 
@@ -170,9 +174,9 @@ mod tests {
             Cwd         /srv/app
             Config      /srv/app/bunpilot.config.ts
 
-            ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ GENERATION │ PROCESSES │ THREADS │ FDS
-            0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21
-            1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21
+            ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ GENERATION │ PROCESSES │ THREADS │ FDS │ OUT    │ ERR
+            0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 1.2 MB │ —
+            1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 1.2 MB │ —
         "#]],
         );
         check(
@@ -230,8 +234,8 @@ mod tests {
             uptime	1m 0s
             cwd	/srv/app
 
-            worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds
-            0		crashed				3	1	1	11	21
+            worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds	out_bytes	err_bytes
+            0		crashed				3	1	1	11	21	1234567	
             mailer:0 exited with status 1; next try in 4s
         "#]],
         );

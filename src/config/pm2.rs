@@ -1,6 +1,7 @@
 //! PM2's `ecosystem.config.*`: its keys in our words, where there is a word.
 //!
-//! What bunpilot does not do is named in a warning; an unknown key stays, and is a fault later.
+//! What bunpilot does not do, or does in another way, is named in a warning; an unknown key stays,
+//! and is a fault later.
 
 use serde_json::{Map, Value};
 
@@ -16,6 +17,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("error_file", "logs.errFile"),
     ("error", "logs.errFile"),
     ("exec_interpreter", "interpreter"),
+    ("combine_logs", "logs.merge"),
+    ("merge_logs", "logs.merge"),
     ("kill_timeout", "killTimeout"),
     ("listen_timeout", "readyTimeout"),
     ("max_restarts", "maxRestarts"),
@@ -25,11 +28,13 @@ const RENAMED: &[(&str, &str)] = &[
     ("uid", "user"),
 ];
 
+/// The file that keeps nothing.
+const NOWHERE: &str = "/dev/null";
+
 /// Keys of PM2 without a counterpart here.
 const IGNORED: &[&str] = &[
     "append_env_to_name",
     "autorestart",
-    "combine_logs",
     "cron_restart",
     "exec_mode",
     "filter_env",
@@ -39,18 +44,14 @@ const IGNORED: &[&str] = &[
     "increment_var",
     "instance_var",
     "interpreter_args",
-    "log_date_format",
     "log_file",
-    "log_type",
     "max_memory_restart",
-    "merge_logs",
     "namespace",
     "node_args",
     "pid_file",
     "shutdown_with_message",
     "source_map_support",
     "stop_exit_codes",
-    "time",
     "treekill",
     "vizion",
     "wait_ready",
@@ -59,8 +60,32 @@ const IGNORED: &[&str] = &[
 ];
 
 /// Keys of [`IGNORED`] that bunpilot fulfils anyway, so that no warning is due.
-const FULFILLED: &[&str] =
-    &["combine_logs", "exec_mode", "merge_logs", "treekill", "vizion", "wait_ready"];
+const FULFILLED: &[&str] = &["exec_mode", "treekill", "vizion", "wait_ready"];
+
+/// Keys that choose what is written of each line, the stronger ones last.
+const LINES: &[Lines] = &[
+    Lines { key: "time", mode: "timestamps", difference: None },
+    Lines {
+        key: "log_date_format",
+        mode: "timestamps",
+        difference: Some("its times are always as in `2026-01-31T09:41:20.123Z`, in UTC"),
+    },
+    Lines {
+        key: "log_type",
+        mode: "json",
+        difference: Some(
+            "its fields are `time`, `app`, `worker`, `generation`, `stream`, `message`",
+        ),
+    },
+];
+
+/// A key of PM2 in place of which `logs.mode` is set.
+struct Lines {
+    key: &'static str,
+    mode: &'static str,
+    /// What somebody who reads the lines by program must know.
+    difference: Option<&'static str>,
+}
 
 /// Puts one app into our words.
 pub(super) fn translate(
@@ -78,6 +103,11 @@ pub(super) fn translate(
             moves.note([place, &[Segment::from(*theirs)]].concat(), [place, &to].concat());
         }
     }
+    for lines in LINES {
+        if let Some(value) = map.shift_remove(lines.key) {
+            lines.translate(&value, map, place, warnings);
+        }
+    }
     for key in IGNORED {
         if map.shift_remove(*key).is_some() && !FULFILLED.contains(key) {
             warnings.push(Fault {
@@ -91,7 +121,37 @@ pub(super) fn translate(
     soften(map);
 }
 
-/// PM2 is lax about types: numbers in `env`, `instances: 0` and a script without a name.
+impl Lines {
+    fn translate(
+        &self,
+        value: &Value,
+        app: &mut Map<String, Value>,
+        place: &[Segment],
+        warnings: &mut Vec<Fault>,
+    ) {
+        let Self { key, mode, difference } = self;
+        let asked = match value.as_str() {
+            Some(text) if *key == "log_type" => text == *mode,
+            Some(text) => !text.is_empty(),
+            None => *value == true,
+        };
+        if !asked {
+            return;
+        }
+        insert(app, &["logs", "mode"], Value::from(*mode));
+        if let Some(difference) = difference {
+            warnings.push(Fault {
+                path: [place, &[Segment::from(*key)]].concat(),
+                aim: Aim::Key,
+                message: format!("`{key}` of PM2 becomes `logs.mode: '{mode}'`"),
+                help: Some((*difference).to_owned()),
+            });
+        }
+    }
+}
+
+/// PM2 is lax about types: numbers in `env`, `instances: 0` and a script without a name. It writes
+/// `NULL` for no log file.
 fn soften(map: &mut Map<String, Value>) {
     for (key, value) in map.iter_mut() {
         if key == "env" || key.starts_with("env_") {
@@ -100,6 +160,12 @@ fn soften(map: &mut Map<String, Value>) {
     }
     if map.get("instances").is_some_and(|count| count == 0 || count == -1) {
         map.insert("instances".to_owned(), Value::from("max"));
+    }
+    for file in ["outFile", "errFile"] {
+        let chosen = map.get_mut("logs").and_then(|logs| logs.get_mut(file));
+        if let Some(chosen) = chosen.filter(|it| **it == "NULL") {
+            *chosen = Value::from(NOWHERE);
+        }
     }
     if let (None, Some(script)) = (map.get("name"), map.get("script").and_then(Value::as_str)) {
         let stem = std::path::Path::new(script).file_stem().unwrap_or_default();

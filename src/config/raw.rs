@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use value::whole;
-pub use value::{Bytes, Count, Instances, Limit, Millis, Owner, Words};
+pub use value::{Bytes, Count, Every, Instances, Limit, Millis, Owner, Words};
 
 /// A bunpilot configuration: the apps to run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,18 +148,91 @@ pub struct RawHealth {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawLogs {
-    /// File of standard output, relative to the configuration file.
+    /// File of standard output, relative to the configuration file; `/dev/null` discards it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_file: Option<String>,
-    /// File of standard error, relative to the configuration file.
+    /// File of standard error, relative to the configuration file; `/dev/null` discards it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub err_file: Option<String>,
+    /// What is written of each line. Default: `raw`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<RawLogMode>,
+    /// Whether all workers of the app write to one file, each line whole. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<bool>,
     /// Size at which a file is rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Bytes>,
     /// Rotated files kept beside the current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_files: Option<Count>,
+    /// When a file is rotated whatever its size: `hourly` and `daily` by the local clock, or some
+    /// time after its first byte. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotate_every: Option<Every>,
+    /// Age after which a rotated file is removed. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Millis>,
+    /// What the rotated files of one stream may take on disk together. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_total_size: Option<Bytes>,
+    /// How rotated files are packed. Default: `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<RawCompression>,
+    /// What to do with output while the disk is full. Default: `block`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_full: Option<RawOnFull>,
+    /// When written bytes are forced to the disk. Default: `never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fsync: Option<RawSyncing>,
+}
+
+/// What is written of each line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawLogMode {
+    /// The bytes as they are.
+    Raw,
+    /// Each line after the time it came (RFC 3339, UTC).
+    Timestamps,
+    /// One JSON object for each line.
+    Json,
+    /// Nothing: the output goes to `/dev/null`.
+    Off,
+}
+
+/// How rotated files are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawCompression {
+    /// Not at all.
+    None,
+    /// As `gzip(1)`; the file ends in `.gz`.
+    Gzip,
+    /// As `zstd(1)`; the file ends in `.zst`.
+    Zstd,
+}
+
+/// What to do with output while the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawOnFull {
+    /// Lose nothing: the worker waits once its pipe is full.
+    Block,
+    /// Remove the oldest rotated files of this stream; then as `block`.
+    Evict,
+    /// Throw it away and count it.
+    Drop,
+}
+
+/// When written bytes are forced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawSyncing {
+    /// When the kernel sees fit.
+    Never,
+    /// Each file once, when it was rotated away.
+    Rotated,
 }
 
 /// What is measured.

@@ -1,7 +1,7 @@
 //! Every default and every bound of the configuration, in one table.
 //!
-//! `resolve` enforces it, `schema` publishes it. The numbers are the original's, but for one bound
-//! that is ours: [`BACKOFF_INITIAL`] may be 0.
+//! `resolve` enforces it, `schema` publishes it. Where the original has a key, the numbers are its
+//! own, but for one bound that is ours: [`BACKOFF_INITIAL`] may be 0.
 
 use std::{fmt, time::Duration};
 
@@ -37,6 +37,7 @@ pub enum Unit {
 
 const MIB: u64 = 1024 * 1024;
 const MINUTE: u64 = 60_000;
+const DAY: u64 = 1440 * MINUTE;
 
 const fn setting(
     path: &'static [&'static str],
@@ -48,14 +49,14 @@ const fn setting(
     Setting { path, unit, default: Some(default), min, max }
 }
 
-const fn open(path: &'static [&'static str], min: u64, max: u64) -> Setting {
-    Setting { path, unit: Count, default: None, min, max }
+const fn open(path: &'static [&'static str], unit: Unit, min: u64, max: u64) -> Setting {
+    Setting { path, unit, default: None, min, max }
 }
 
 /// Workers; `max` is one per CPU.
 pub const INSTANCES: Setting = setting(&["instances"], Count, 1, 1, 65_535);
 /// The port the app serves.
-pub const PORT: Setting = open(&["port"], 1, 65_535);
+pub const PORT: Setting = open(&["port"], Count, 1, 65_535);
 /// Crashes tolerated within [`MAX_RESTART_WINDOW`].
 pub const MAX_RESTARTS: Setting = setting(&["maxRestarts"], Count, 15, 0, 10_000);
 /// Length of the sliding window of [`MAX_RESTARTS`].
@@ -88,6 +89,13 @@ pub const UNHEALTHY_THRESHOLD: Setting =
 pub const LOG_MAX_SIZE: Setting = setting(&["logs", "maxSize"], Bytes, 10 * MIB, 1024, 1024 * MIB);
 /// Rotated log files kept.
 pub const LOG_MAX_FILES: Setting = setting(&["logs", "maxFiles"], Count, 5, 1, 100);
+/// Time after which a log file is rotated, if it is not a word.
+pub const LOG_ROTATE_EVERY: Setting = open(&["logs", "rotateEvery"], Millis, 1_000, 366 * DAY);
+/// Age after which a rotated log file is removed.
+pub const LOG_MAX_AGE: Setting = open(&["logs", "maxAge"], Millis, 1_000, 3660 * DAY);
+/// What the rotated files of one stream may take on disk together.
+pub const LOG_MAX_TOTAL_SIZE: Setting =
+    open(&["logs", "maxTotalSize"], Bytes, 1024, 1024 * 1024 * MIB);
 /// Port of the metrics server.
 pub const METRICS_PORT: Setting = setting(&["metrics", "httpPort"], Count, 9615, 1, 65_535);
 /// Time between two measurements.
@@ -117,6 +125,9 @@ pub const ALL: &[Setting] = &[
     UNHEALTHY_THRESHOLD,
     LOG_MAX_SIZE,
     LOG_MAX_FILES,
+    LOG_ROTATE_EVERY,
+    LOG_MAX_AGE,
+    LOG_MAX_TOTAL_SIZE,
     METRICS_PORT,
     COLLECT_INTERVAL,
     BATCH_SIZE,
@@ -150,8 +161,16 @@ impl fmt::Display for Shown {
             Count => return write!(f, "{value}"),
             Percent if value.is_multiple_of(100) => return write!(f, "{}", value / 100),
             Percent => return write!(f, "{}.{:02}", value / 100, value % 100),
-            Millis => largest(value, &[(60 * MINUTE, "h"), (MINUTE, "min"), (1000, "s")], "ms"),
-            Bytes => largest(value, &[(1024 * MIB, "GiB"), (MIB, "MiB"), (1024, "KiB")], "bytes"),
+            Millis => largest(
+                value,
+                &[(DAY, "d"), (60 * MINUTE, "h"), (MINUTE, "min"), (1000, "s")],
+                "ms",
+            ),
+            Bytes => largest(
+                value,
+                &[(1024 * 1024 * MIB, "TiB"), (1024 * MIB, "GiB"), (MIB, "MiB"), (1024, "KiB")],
+                "bytes",
+            ),
         };
         write!(f, "{} {name}", value / size)
     }
@@ -271,7 +290,9 @@ mod tests {
             (KILL_TIMEOUT, 5_000, "5 s"),
             (KILL_TIMEOUT, 120_000, "2 min"),
             (MAX_RESTART_WINDOW, 0, "0 ms"),
-            (MAX_RESTART_WINDOW, 86_400_000, "24 h"),
+            (MAX_RESTART_WINDOW, 86_400_000, "1 d"),
+            (LOG_MAX_AGE, 90_000_000, "25 h"),
+            (LOG_MAX_TOTAL_SIZE, 1 << 40, "1 TiB"),
             (LOG_MAX_SIZE, 1_073_741_824, "1 GiB"),
             (LOG_MAX_SIZE, 1_025, "1025 bytes"),
             (BACKOFF_MULTIPLIER, 200, "2"),

@@ -180,6 +180,9 @@ fn step_into<'v>(value: &'v mut Value, segment: &Segment) -> Option<&'v mut Valu
     }
 }
 
+/// What serde says it expects where one of several words may stand.
+const ENUM: &str = "string or map";
+
 /// Puts serde's words into ours.
 fn explain(path: &[Segment], error: &str) -> Fault {
     let key = dotted(path);
@@ -196,8 +199,11 @@ fn explain(path: &[Segment], error: &str) -> Fault {
     match words.and_then(|words| words.split_once(", expected ")) {
         Some((found, expected)) => {
             let message = format!("{key} must be {}, not {}", plain(expected), plain(found));
-            let quotable = expected == "a string" && found.contains('`');
-            let help = quotable.then(|| "put it in quotes".to_owned());
+            let help = match expected {
+                "a string" if found.contains('`') => Some("put it in quotes".to_owned()),
+                ENUM => Some("`bunpilot config schema` lists the words".to_owned()),
+                _ => None,
+            };
             fault(Aim::Value, message, help)
         }
         None => fault(Aim::Value, format!("{key}: {error}"), None),
@@ -229,6 +235,7 @@ fn plain(words: &str) -> String {
         "unit value" | "null" => "null".to_owned(),
         "map" | "a map" => "an object".to_owned(),
         "sequence" | "a sequence" => "a list".to_owned(),
+        ENUM => "a word".to_owned(),
         "f64" | "u32" => "a number".to_owned(),
         words if words.starts_with("struct ") => "an object".to_owned(),
         words => [

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod faults;
+mod logs;
 mod trouble;
 
 use std::{path::Path, rc::Rc};
@@ -75,7 +76,8 @@ fn the_originals_example_means_what_its_readme_says() {
         },
         "logs": {
             "outFile": "/srv/logs/api-out.log", "errFile": "/srv/logs/api-err.log",
-            "maxSize": 10_485_760, "maxFiles": 5,
+            "mode": "raw", "merge": false, "maxSize": 10_485_760, "maxFiles": 5,
+            "compress": "none", "onFull": "block", "fsync": "never",
         },
         "metrics": {
             "enabled": true, "httpPort": 9615, "prometheus": false, "collectInterval": 5_000,

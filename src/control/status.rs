@@ -79,6 +79,30 @@ pub struct WorkerStatus {
     /// What the worker last said of itself with `STATUS=`.
     #[serde(default)]
     pub status_text: Option<String>,
+    /// What went into the log of standard output; `null` if nobody reads it.
+    #[serde(default)]
+    pub out: Option<Logged>,
+    /// What went into the log of standard error; `null` if nobody reads it.
+    #[serde(default)]
+    pub err: Option<Logged>,
+}
+
+/// What went into one log of a place since the daemon began, through all the lives of its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logged {
+    /// Bytes written.
+    pub bytes: u64,
+    /// Ends of lines written, as far as they are counted.
+    pub lines: Option<u64>,
+    /// Files rotated away.
+    pub rotations: u64,
+    /// Bytes thrown away.
+    pub dropped_bytes: u64,
+    /// Milliseconds that output waited for a file that could not be written.
+    pub blocked_millis: u64,
+    /// When something was last written.
+    pub last_write_at: Option<u64>,
 }
 
 /// Memory of a worker, in bytes. The heap figures come from the worker itself.

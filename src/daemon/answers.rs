@@ -20,7 +20,7 @@ use crate::{
     domain::{AppId, ClientId, Moment, Usage, WorkerId},
     metrics::rates::Rate,
     supervisor::Refusal,
-    world::{self, Action, Answer, Depth, Record},
+    world::{self, Action, Answer, Depth, Record, Sample},
 };
 
 /// Measurements this young are given to everybody who asks.
@@ -198,21 +198,28 @@ impl Core {
 
     fn answer_or_measure(&mut self, now: Moment) {
         let fresh = self.questions.full.is_some_and(|at| now.since(at) < FRESH);
-        if fresh || self.alive().next().is_none() {
+        // What the workers of a stopped app wrote last is worth a look, too.
+        if fresh || self.supervisor.apps().next().is_none() {
             self.answer_all(now);
         } else {
             self.measure(now, Depth::Full);
         }
     }
 
-    pub(super) fn sampled(&mut self, now: Moment, samples: &[(WorkerId, Usage)], daemon: Usage) {
+    pub(super) fn sampled(&mut self, now: Moment, sample: &Sample) {
         let depth = self.questions.under_way.take();
-        self.questions.daemon = Some(daemon);
+        self.questions.daemon = Some(sample.daemon);
         let alive: BTreeSet<WorkerId> = self.alive().map(|it| it.id).collect();
-        for (worker, usage) in samples.iter().filter(|(worker, _)| alive.contains(worker)) {
+        for (worker, usage) in sample.workers.iter().filter(|(worker, _)| alive.contains(worker)) {
             let measured = self.questions.measured.entry(*worker).or_default();
             measured.rate.observe(now, usage.cpu);
             (measured.usage, measured.at) = (*usage, now);
+        }
+        for (instance, logs) in &sample.logs {
+            // An app may have been deleted since.
+            if self.supervisor.app(instance.app).is_some() {
+                self.tallies.logged(*instance, *logs);
+            }
         }
         if depth != Some(Depth::Full) {
             if !self.questions.waiting.is_empty() {
@@ -224,7 +231,7 @@ impl Core {
         let snapshot = self.questions.snapshot.unwrap_or(self.facts.started);
         if now.since(snapshot) >= SNAPSHOT_EVERY {
             self.questions.snapshot = Some(now);
-            self.write_samples(now, samples);
+            self.write_samples(now, &sample.workers);
         }
         self.answer_all(now);
     }

@@ -97,7 +97,7 @@ impl Core {
             Event::Client(client, bytes) => self.heard(now, *client, bytes),
             Event::ClientClosed(client) => self.client_closed(*client),
             Event::Asked(client, question) => self.asked(now, *client, question.clone()),
-            Event::Sampled(samples, daemon) => self.sampled(now, samples, *daemon),
+            Event::Sampled(sample) => self.sampled(now, sample),
             Event::Tailed(client, id, lines) => self.tailed(*client, id, lines),
             Event::Channel(worker, bytes) => self.channel(now, *worker, bytes),
             Event::Notify(worker, datagram) => self.notify(now, *worker, datagram),

@@ -1,9 +1,13 @@
 //! How things look from outside: apps and workers in the original's shapes.
 
+use std::time::Duration;
+
 use super::Core;
 use crate::{
-    control::status::{AppStatus, Cpu, DaemonStatus, Memory, Step as WireStep, WorkerStatus},
-    domain::{AppId, AppSpec, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
+    control::status::{
+        AppStatus, Cpu, DaemonStatus, Logged, Memory, Step as WireStep, WorkerStatus,
+    },
+    domain::{self, AppId, AppSpec, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
     supervisor::{AppView, Cause, PlaceView, Step, WorkerView},
 };
 
@@ -52,6 +56,7 @@ impl Core {
         let measured = worker.and_then(|it| self.questions.of(it.id));
         let usage = measured.map(|it| it.usage);
         let (exit_code, signal_code) = exit_codes(place.last_exit);
+        let logs = self.tallies.logs(place.id);
         WorkerStatus {
             id: place.id.index,
             pid: worker.and_then(|it| it.pid).map(|it| it.0),
@@ -72,6 +77,8 @@ impl Core {
             threads: usage.map(|it| it.threads),
             processes: usage.map(|it| it.processes),
             status_text: voice.and_then(|it| it.status.clone()),
+            out: logs.out.map(logged),
+            err: logs.err.map(logged),
         }
     }
 
@@ -89,7 +96,7 @@ impl Core {
 
     fn cpu(&self, worker: WorkerId) -> Option<Cpu> {
         let measured = self.questions.of(worker)?;
-        let micros = |it: std::time::Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
+        let micros = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
         Some(Cpu {
             user: micros(measured.usage.user.unwrap_or(measured.usage.cpu)),
             system: micros(measured.usage.system.unwrap_or_default()),
@@ -129,6 +136,18 @@ impl Core {
     /// Every worker of which something is left.
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerView> {
         self.supervisor.apps().flat_map(AppView::workers)
+    }
+}
+
+fn logged(logged: domain::Logged) -> Logged {
+    let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+    Logged {
+        bytes: logged.bytes,
+        lines: logged.lines,
+        rotations: logged.rotations,
+        dropped_bytes: logged.dropped_bytes,
+        blocked_millis: millis(logged.blocked),
+        last_write_at: logged.last_write_unix.map(millis),
     }
 }
 

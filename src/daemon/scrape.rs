@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::Core;
 use crate::{
-    domain::{AppId, AppName, Moment, WorkerId},
+    domain::{AppId, AppName, InstanceId, Logs, Moment, WorkerId},
     metrics::{self, CompatNames, Heap, Histogram, exposition},
     supervisor::{AppView, Ending, PlaceView, State, WorkerView},
     world::Dialect,
@@ -22,6 +22,7 @@ struct Tally {
     reloads_failed: u64,
     /// The newest worker of each place whose readiness was counted.
     counted: BTreeMap<u16, u32>,
+    logs: BTreeMap<u16, Logs>,
     /// By place, then by reason.
     exits: BTreeMap<u16, BTreeMap<&'static str, u64>>,
 }
@@ -51,6 +52,17 @@ impl Tallies {
         let instance = ending.worker.instance;
         let exits = self.of(instance.app).exits.entry(instance.index).or_default();
         *exits.entry(ending.cause.word()).or_default() += 1;
+    }
+
+    /// The logs of a place were looked at.
+    pub(super) fn logged(&mut self, instance: InstanceId, logs: Logs) {
+        self.of(instance.app).logs.insert(instance.index, logs);
+    }
+
+    /// What is known of the logs of a place.
+    pub(super) fn logs(&self, instance: InstanceId) -> Logs {
+        let tally = self.0.get(&instance.app);
+        tally.and_then(|it| it.logs.get(&instance.index)).copied().unwrap_or_default()
     }
 
     pub(super) fn forget(&mut self, app: AppId) {
@@ -130,6 +142,7 @@ impl Core {
         };
         let mut row = metrics::Worker::new(place.id.index, place.generation, state);
         row.restarts = u64::from(place.restarts);
+        row.logs = self.tallies.logs(place.id);
         if let Some(worker) = &place.worker {
             self.worker_metrics(now, worker, &mut row);
         }

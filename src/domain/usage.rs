@@ -1,4 +1,4 @@
-//! What a worker uses.
+//! What a worker uses, and what it writes.
 
 use std::time::Duration;
 
@@ -19,4 +19,30 @@ pub struct Usage {
     pub threads: u32,
     /// Processes.
     pub processes: u32,
+}
+
+/// What went into one log of a place since the daemon began, through all the lives of its workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// Bytes written.
+    pub bytes: u64,
+    /// Ends of lines written, as far as they are counted; `None` if they cannot be.
+    pub lines: Option<u64>,
+    /// Times the file was full, or its time was over.
+    pub rotations: u64,
+    /// Bytes thrown away.
+    pub dropped_bytes: u64,
+    /// How long output had to wait because the file could not be written.
+    pub blocked: Duration,
+    /// When something was last written, since the Unix epoch.
+    pub last_write_unix: Option<Duration>,
+}
+
+/// The logs of one place; `None` where nothing was read since the daemon began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Of standard output.
+    pub out: Option<Logged>,
+    /// Of standard error.
+    pub err: Option<Logged>,
 }

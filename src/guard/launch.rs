@@ -26,7 +26,7 @@ use super::{
     harmless,
     procfs::Process,
     tree::{Forest, MARK_VARIABLE, Orphans, Tree},
-    wire::{Channel, Life, Role, Spawn},
+    wire::{Channel, Life, Output, Role, Spawn},
 };
 use crate::{
     domain::{Moment, User},
@@ -135,11 +135,23 @@ impl<'a> Ends<'a> {
         });
         let listen = listen.collect::<Result<_, _>>()?;
         let opened = |what: &'static str| move |errno: Errno| explain_open(what, errno);
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(opened("`/dev/null`"))?;
-        let (out, worker_out) = output_pipe(spawn).map_err(opened("a pipe for its output"))?;
-        let (err, worker_err) = output_pipe(spawn).map_err(opened("a pipe for its errors"))?;
-        let mut ours = BTreeMap::from([(Role::Out, out), (Role::Err, err)]);
+        let null = |flags| rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty());
+        let mut theirs = vec![null(OFlags::RDONLY).map_err(opened("`/dev/null`"))?];
+        let mut ours = BTreeMap::new();
+        let outputs = [
+            (Role::Out, spawn.out, "a pipe for its output"),
+            (Role::Err, spawn.err, "a pipe for its errors"),
+        ];
+        for (role, output, what) in outputs {
+            theirs.push(match output {
+                Output::Nowhere => null(OFlags::WRONLY).map_err(opened("`/dev/null`"))?,
+                Output::Pipe { bytes } => {
+                    let (read, write) = output_pipe(bytes, spawn.user).map_err(opened(what))?;
+                    ours.insert(role, read);
+                    write
+                }
+            });
+        }
         let channel = match spawn.channel {
             Channel::Off => None,
             Channel::Json => {
@@ -153,7 +165,7 @@ impl<'a> Ends<'a> {
                 notify_socket(path, spawn.user).map_err(|errno| explain_bind(path, errno))?;
             ours.insert(Role::Notify, socket);
         }
-        Ok(Self { theirs: vec![null, worker_out, worker_err], listen, channel, ours })
+        Ok(Self { theirs, listen, channel, ours })
     }
 
     fn in_order(&self) -> Vec<BorrowedFd<'_>> {
@@ -167,12 +179,12 @@ impl<'a> Ends<'a> {
 
 /// Opens a pipe whose writing side is also a reader of its own, so that a worker never sees
 /// `EPIPE`, not even if guard and daemon are both dead.
-fn output_pipe(spawn: &Spawn) -> Result<(OwnedFd, OwnedFd), Errno> {
+fn output_pipe(bytes: u32, user: Option<User>) -> Result<(OwnedFd, OwnedFd), Errno> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     ioctl_fionbio(&read, true)?;
     // a user's pipes together are limited (`pipe(7)`); a smaller one only means more wake-ups
-    harmless(fcntl_setpipe_size(&write, usize::try_from(spawn.pipe_bytes).unwrap_or(0)));
-    if let Some(user) = spawn.user {
+    harmless(fcntl_setpipe_size(&write, usize::try_from(bytes).unwrap_or(0)));
+    if let Some(user) = user {
         // lets the worker open `/dev/stdout`
         harmless(rustix::fs::fchown(&write, Some(uid(user)), Some(gid(user))));
     }

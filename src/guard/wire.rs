@@ -88,8 +88,22 @@ pub struct Spawn {
     pub channel: Channel,
     /// Where to bind its `NOTIFY_SOCKET`, if it gets one. The folder exists.
     pub notify: Option<PathBuf>,
-    /// Size of the pipes its output goes through.
-    pub pipe_bytes: u32,
+    /// Where its standard output goes.
+    pub out: Output,
+    /// Where its standard error goes.
+    pub err: Output,
+}
+
+/// Where a stream of a worker goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Into a pipe that the guard keeps the read end of.
+    Pipe {
+        /// The pipe's size, as far as the machine allows.
+        bytes: u32,
+    },
+    /// To `/dev/null`; no descriptor comes with the worker for it.
+    Nowhere,
 }
 
 /// Whether a worker gets a message channel (`NODE_CHANNEL_FD`).
@@ -124,9 +138,9 @@ pub struct Life {
 /// What a descriptor that comes with a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Read end of its standard output; does not block.
+    /// Read end of its standard output, unless that goes nowhere; does not block.
     Out,
-    /// Read end of its standard error; does not block.
+    /// Read end of its standard error, unless that goes nowhere; does not block.
     Err,
     /// The daemon's end of its message channel; does not block.
     Channel,
@@ -323,7 +337,8 @@ fn write_spawn(to: &mut Writer, spawn: &Spawn) {
         Channel::Json => 1,
     });
     to.option(spawn.notify.as_deref(), Writer::path);
-    to.u32(spawn.pipe_bytes);
+    write_output(to, spawn.out);
+    write_output(to, spawn.err);
 }
 
 fn read_spawn(from: &mut Reader<'_>) -> Result<Spawn, WireError> {
@@ -338,8 +353,23 @@ fn read_spawn(from: &mut Reader<'_>) -> Result<Spawn, WireError> {
         listen: from.list(Reader::text)?,
         channel: if from.flag()? { Channel::Json } else { Channel::Off },
         notify: from.option(Reader::path)?,
-        pipe_bytes: from.u32()?,
+        out: read_output(from)?,
+        err: read_output(from)?,
     })
+}
+
+fn write_output(to: &mut Writer, output: Output) {
+    to.option(
+        match output {
+            Output::Pipe { bytes } => Some(bytes),
+            Output::Nowhere => None,
+        },
+        Writer::u32,
+    );
+}
+
+fn read_output(from: &mut Reader<'_>) -> Result<Output, WireError> {
+    Ok(from.option(Reader::u32)?.map_or(Output::Nowhere, |bytes| Output::Pipe { bytes }))
 }
 
 fn write_worker(to: &mut Writer, life: &Life, roles: &[Role]) {

@@ -7,26 +7,56 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{domain::AppSpec, logs::Stream};
+use crate::{
+    domain::{AppSpec, LogFiles, LogMode, LogSpec},
+    logs::Stream,
+};
+
+/// The file that keeps nothing.
+const NOWHERE: &str = "/dev/null";
+
+/// Folder of the [indexes](crate::logs::index) within the home's log folder. No app can have this
+/// name.
+pub const INDEX_FOLDER: &str = ".index";
 
 /// Names the file that `stream` of the worker at place `index` of an app is written to.
 ///
 /// Without a file of its own in `spec`, that is `<home_logs>/<app>/<app>-<index>-out.log` or
 /// `-err.log`. A file the user chose is taken as it is by place 0; the others put their index
-/// before the extension, in the same folder. Every life of a place writes the same file.
+/// before the extension, in the same folder. Every life of a place writes the same file, and so
+/// does every place if files are merged: `<app>-out.log`, or the very file the user chose.
 #[must_use]
 pub fn paths(home_logs: &Path, spec: &AppSpec, index: u16, stream: Stream) -> PathBuf {
-    let chosen = match stream {
-        Stream::Out => &spec.logs.out_file,
-        Stream::Err => &spec.logs.err_file,
-    };
-    match chosen {
-        Some(file) if index == 0 => file.clone(),
-        Some(file) => file.with_file_name(indexed(file, index)),
-        None => {
-            let app = spec.name.as_str();
-            home_logs.join(app).join(format!("{app}-{index}-{stream}.log"))
+    let app = spec.name.as_str();
+    match (chosen(&spec.logs, stream), spec.logs.files) {
+        (Some(file), LogFiles::Each) if index != 0 && file != Path::new(NOWHERE) => {
+            file.with_file_name(indexed(file, index))
         }
+        (Some(file), LogFiles::Each | LogFiles::Merged) => file.to_owned(),
+        (None, LogFiles::Each) => home_logs.join(app).join(format!("{app}-{index}-{stream}.log")),
+        (None, LogFiles::Merged) => home_logs.join(app).join(format!("{app}-{stream}.log")),
+    }
+}
+
+/// Whose output the file of place `index` holds.
+#[must_use]
+pub fn writer(logs: &LogSpec, index: u16) -> Writer {
+    match logs.files {
+        LogFiles::Each => Writer::Place(index),
+        LogFiles::Merged => Writer::Every,
+    }
+}
+
+/// Whether nothing of `stream` is kept, so that nobody needs to read it.
+#[must_use]
+pub fn is_discarded(logs: &LogSpec, stream: Stream) -> bool {
+    logs.mode == LogMode::Off || chosen(logs, stream) == Some(Path::new(NOWHERE))
+}
+
+fn chosen(logs: &LogSpec, stream: Stream) -> Option<&Path> {
+    match stream {
+        Stream::Out => logs.out_file.as_deref(),
+        Stream::Err => logs.err_file.as_deref(),
     }
 }
 
@@ -40,16 +70,27 @@ fn indexed(file: &Path, index: u16) -> OsString {
     name
 }
 
-/// Reads back which place and stream of `app` a file in the app's own log folder belongs to.
+/// Whose output a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writer {
+    /// That of all places of the app.
+    Every,
+    /// That of one.
+    Place(u16),
+}
+
+/// Reads back whose output, and which stream, of `app` a file in the app's own log folder holds.
 ///
 /// `None` for rotated files and for anything not named as [`paths`] does.
 #[must_use]
-pub fn identify(app: &str, file_name: &str) -> Option<(u16, Stream)> {
-    let rest = file_name.strip_prefix(app)?.strip_prefix('-')?;
-    let (index, stream) = rest.strip_suffix(".log")?.rsplit_once('-')?;
+pub fn identify(app: &str, file_name: &str) -> Option<(Writer, Stream)> {
+    let rest = file_name.strip_prefix(app)?.strip_prefix('-')?.strip_suffix(".log")?;
+    let (index, stream) =
+        rest.rsplit_once('-').map_or((None, rest), |(index, it)| (Some(index), it));
     let stream = Stream::BOTH.into_iter().find(|one| one.name() == stream)?;
+    let Some(index) = index else { return Some((Writer::Every, stream)) };
     let number = index.parse::<u16>().ok()?;
-    (number.to_string() == index).then_some((number, stream))
+    (number.to_string() == index).then_some((Writer::Place(number), stream))
 }
 
 #[cfg(test)]
@@ -71,14 +112,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_identify(file_name: &str, expected: Option<(u16, Stream)>) {
+    fn check_identify(file_name: &str, expected: Option<(Writer, Stream)>) {
         assert_eq!(identify("a-1", file_name), expected, "{file_name}");
     }
 
     #[test]
     fn only_current_files_of_the_app_are_identified() {
-        check_identify("a-1-0-out.log", Some((0, Stream::Out)));
-        check_identify("a-1-12-err.log", Some((12, Stream::Err)));
+        check_identify("a-1-0-out.log", Some((Writer::Place(0), Stream::Out)));
+        check_identify("a-1-12-err.log", Some((Writer::Place(12), Stream::Err)));
+        check_identify("a-1-out.log", Some((Writer::Every, Stream::Out)));
         for other in [
             "a-1-0-out.log.1",
             "a-1-0-out.log.rotating",
@@ -86,7 +128,9 @@ mod tests {
             "a-1-+1-out.log",
             "a-1-70000-out.log",
             "a-1-0-log.log",
-            "a-1-out.log",
+            "a-1-log.log",
+            "a-1--out.log",
+            "a-1-out.log.1",
             "a-2-0-out.log",
             "b-0-out.log",
             "",

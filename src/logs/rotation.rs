@@ -5,6 +5,7 @@
 //! always names a file.
 
 use std::{
+    ffi::OsStr,
     num::NonZeroU16,
     path::{Path, PathBuf},
 };
@@ -30,19 +31,60 @@ pub enum Slot {
 const FRESH_SUFFIX: &str = ".rotating";
 
 impl Slot {
+    /// The slots of full files with this number.
+    #[must_use]
+    pub const fn full(number: u16) -> [Self; 3] {
+        let [gzip, zstd] = Compression::ALL;
+        [Self::Rotated(number), Self::Packed(number, gzip), Self::Packed(number, zstd)]
+    }
+
+    /// The number of a full file; the higher, the older.
+    #[must_use]
+    pub const fn number(self) -> Option<u16> {
+        match self {
+            Self::Rotated(number) | Self::Packed(number, _) => Some(number),
+            Self::Current | Self::Fresh | Self::Packing(_) => None,
+        }
+    }
+
+    /// Where a full file goes when a younger one comes.
+    const fn older(self) -> Self {
+        match self {
+            Self::Rotated(number) => Self::Rotated(number + 1),
+            Self::Packed(number, how) => Self::Packed(number + 1, how),
+            Self::Current | Self::Fresh | Self::Packing(_) => self,
+        }
+    }
+
+    /// Reads back which slot of the row whose current file is called `current` a file is in; `None`
+    /// if it belongs to no row of that name.
+    #[must_use]
+    pub fn identify(current: &OsStr, file_name: &OsStr) -> Option<Self> {
+        let suffix = file_name.as_encoded_bytes().strip_prefix(current.as_encoded_bytes())?;
+        let suffix = str::from_utf8(suffix).ok()?;
+        let number = suffix.strip_prefix('.').and_then(|it| it.split('.').next()?.parse().ok());
+        let full = number.filter(|it| *it > 0).map(Self::full).into_iter().flatten();
+        let others = Compression::ALL.map(Self::Packing).into_iter();
+        full.chain(others).chain([Self::Current, Self::Fresh]).find(|slot| slot.suffix() == suffix)
+    }
+
     /// Names the file in this slot of the row whose current file is `current`.
     #[must_use]
     pub fn path(self, current: &Path) -> PathBuf {
-        let suffix = match self {
-            Self::Current => return current.to_owned(),
+        let mut path = current.as_os_str().to_owned();
+        path.push(self.suffix());
+        PathBuf::from(path)
+    }
+
+    /// What the file's name has after the current one's.
+    fn suffix(self) -> String {
+        match self {
+            Self::Current => String::new(),
             Self::Fresh => FRESH_SUFFIX.to_owned(),
             Self::Rotated(number) => format!(".{number}"),
             Self::Packed(number, how) => format!(".{number}.{}", how.extension()),
             Self::Packing(how) => format!(".packing.{}", how.extension()),
-        };
-        let mut path = current.as_os_str().to_owned();
-        path.push(suffix);
-        PathBuf::from(path)
+        }
     }
 }
 
@@ -60,25 +102,62 @@ pub enum Step {
     Link(Slot, Slot),
 }
 
-/// Plans one rotation that keeps `max_files` full files.
+/// The full files of a row, the youngest first, up to the first number no file has. `present`
+/// says whether there is a file in a slot.
 ///
-/// `present` says whether there is a file in a [`Slot::Rotated`]. Files are shifted only up to the
-/// first free slot, so a shift that was cut short goes on where it ended. The new file is created
-/// first: if that fails, nothing has changed yet.
+/// A number has one file, or two where somebody died packing; see [`adopt`].
 #[must_use]
-pub fn plan(max_files: NonZeroU16, mut present: impl FnMut(u16) -> bool) -> Vec<Step> {
-    let last = max_files.get();
-    let free = (1..last).find(|slot| !present(*slot)).unwrap_or(last);
-    let mut steps = vec![Step::Create];
-    if free == last {
-        let surplus = (last..=u16::MAX).take_while(|slot| present(*slot));
-        steps.extend(surplus.map(|slot| Step::Remove(Slot::Rotated(slot))));
+pub fn row(mut present: impl FnMut(Slot) -> bool) -> Vec<Slot> {
+    let mut files = Vec::new();
+    for number in 1..=u16::MAX {
+        let before = files.len();
+        files.extend(Slot::full(number).into_iter().filter(|slot| present(*slot)));
+        if files.len() == before {
+            break;
+        }
     }
-    let shifts = (1..free).rev();
-    steps.extend(shifts.map(|slot| Step::Rename(Slot::Rotated(slot), Slot::Rotated(slot + 1))));
+    files
+}
+
+/// Plans one rotation of the [`row`] `files` that keeps the files of `max_files` numbers.
+///
+/// As a row ends at the first free number, a shift that was cut short goes on where it ended. The
+/// new file is created first: if that fails, nothing has changed yet.
+#[must_use]
+pub fn plan(max_files: NonZeroU16, files: &[Slot]) -> Vec<Step> {
+    let is_kept = |slot: &&Slot| slot.number().is_some_and(|number| number < max_files.get());
+    let mut steps = vec![Step::Create];
+    steps.extend(files.iter().filter(|slot| !is_kept(slot)).map(|slot| Step::Remove(*slot)));
+    let shifted = files.iter().rev().filter(is_kept);
+    steps.extend(shifted.map(|slot| Step::Rename(*slot, slot.older())));
     steps.push(Step::Link(Slot::Current, Slot::Rotated(1)));
     steps.push(Step::Rename(Slot::Fresh, Slot::Current));
     steps
+}
+
+/// The number of the file in the [`row`] `files` that is packed next: the youngest that is not.
+#[must_use]
+pub fn unpacked(files: &[Slot]) -> Option<u16> {
+    let is_packed = |number| {
+        let packed = Compression::ALL.map(|how| Slot::Packed(number, how));
+        packed.iter().any(|slot| files.contains(slot))
+    };
+    files.iter().find_map(|slot| match slot {
+        Slot::Rotated(number) if !is_packed(*number) => Some(*number),
+        Slot::Rotated(_) | Slot::Packed(..) | Slot::Packing(_) | Slot::Current | Slot::Fresh => {
+            None
+        }
+    })
+}
+
+/// Plans how the packed file, which is whole, takes the place of the plain file `number`.
+///
+/// After the first step both are there; whoever finds them, and finds that the one was made from
+/// the other, carries out the second.
+#[must_use]
+pub const fn adopt(number: u16, how: Compression) -> [Step; 2] {
+    let packed = Step::Rename(Slot::Packing(how), Slot::Packed(number, how));
+    [packed, Step::Remove(Slot::Rotated(number))]
 }
 
 /// Identity of a file whatever its name: device and inode number (`stat(2)`).
@@ -114,6 +193,30 @@ pub fn recover(found: Found) -> Vec<Step> {
     }
 }
 
+/// Plans how to clear away what somebody left who died packing: files half packed, and plain files
+/// that are also there packed.
+///
+/// `files` is the [`row`], `present` says whether there is a file in a slot, and `same` whether the
+/// second was made from the first. A number's two files that have nothing to do with each other
+/// are both kept.
+#[must_use]
+pub fn leavings(
+    files: &[Slot],
+    mut present: impl FnMut(Slot) -> bool,
+    mut same: impl FnMut(Slot, Slot) -> bool,
+) -> Vec<Step> {
+    let half = Compression::ALL.map(Slot::Packing).into_iter().filter(|slot| present(*slot));
+    let mut steps: Vec<Step> = half.map(Step::Remove).collect();
+    let numbers = files.iter().filter_map(|slot| slot.number());
+    for (slot, number) in files.iter().zip(numbers) {
+        let plain = Slot::Rotated(number);
+        if *slot != plain && files.contains(&plain) && same(plain, *slot) {
+            steps.push(Step::Remove(plain));
+        }
+    }
+    steps
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -131,36 +234,91 @@ mod tests {
         steps.iter().map(tell).collect::<Vec<_>>().join(", ")
     }
 
+    /// Slots by their names: `1`, `2.gz`.
+    fn slots(names: &str) -> Vec<Slot> {
+        let log = OsStr::new("log");
+        let slot = |name| Slot::identify(log, OsStr::new(&format!("log.{name}"))).unwrap();
+        names.split_whitespace().map(slot).collect()
+    }
+
     #[track_caller]
-    fn check_plan(max_files: u16, present: &[u16], expected: &str) {
-        let steps = plan(NonZeroU16::new(max_files).unwrap(), |slot| present.contains(&slot));
-        assert_eq!(story(&steps), expected);
+    fn check_plan(max_files: u16, present: &str, expected: &str) {
+        let present = slots(present);
+        let files = row(|slot| present.contains(&slot));
+        assert_eq!(story(&plan(NonZeroU16::new(max_files).unwrap(), &files)), expected);
     }
 
     #[test]
     fn shifts_up_to_the_first_free_slot() {
-        check_plan(3, &[], "create, log = log.1, log.rotating > log");
-        check_plan(3, &[1], "create, log.1 > log.2, log = log.1, log.rotating > log");
-        check_plan(4, &[1, 3], "create, log.1 > log.2, log = log.1, log.rotating > log");
-        check_plan(3, &[2, 3], "create, log = log.1, log.rotating > log");
+        check_plan(3, "", "create, log = log.1, log.rotating > log");
+        check_plan(3, "1", "create, log.1 > log.2, log = log.1, log.rotating > log");
+        check_plan(4, "1 3", "create, log.1 > log.2, log = log.1, log.rotating > log");
+        check_plan(3, "2 3", "create, log = log.1, log.rotating > log");
+        check_plan(
+            4,
+            "1 2.gz 3.zst",
+            "create, log.3.zst > log.4.zst, log.2.gz > log.3.gz, log.1 > log.2, log = log.1, \
+             log.rotating > log",
+        );
     }
 
     #[test]
     fn drops_the_oldest_and_what_is_beyond_the_limit() {
-        check_plan(1, &[1], "create, remove log.1, log = log.1, log.rotating > log");
+        check_plan(1, "1", "create, remove log.1, log = log.1, log.rotating > log");
         check_plan(
             2,
-            &[1, 2, 3, 5],
-            "create, remove log.2, remove log.3, log.1 > log.2, log = log.1, log.rotating > log",
+            "1 2 3.gz 5",
+            "create, remove log.2, remove log.3.gz, log.1 > log.2, log = log.1, \
+             log.rotating > log",
         );
     }
 
-    /// A folder: which content each slot names.
+    #[test]
+    fn the_youngest_plain_file_is_packed_next() {
+        for (files, expected) in [
+            ("", None),
+            ("1.gz 2.zst", None),
+            ("1 2", Some(1)),
+            ("1.gz 2 3", Some(2)),
+            ("1 1.gz 2", Some(2)),
+        ] {
+            assert_eq!(unpacked(&slots(files)), expected, "{files}");
+        }
+    }
+
+    #[test]
+    fn slots_are_read_back_from_names() {
+        let log = OsStr::new("a.log");
+        for slot in [
+            Slot::Current,
+            Slot::Fresh,
+            Slot::Rotated(1),
+            Slot::Rotated(u16::MAX),
+            Slot::Packed(12, Compression::Gzip),
+            Slot::Packed(3, Compression::Zstd),
+            Slot::Packing(Compression::Gzip),
+        ] {
+            let name = slot.path(Path::new("a.log"));
+            assert_eq!(Slot::identify(log, name.as_os_str()), Some(slot));
+        }
+        for other in ["a.log.0", "a.log.01", "a.log.65536", "a.log.1.xz", "a.log-1", "b.log.1", ""]
+        {
+            assert_eq!(Slot::identify(log, OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    /// A folder: which content each slot names. A packed file has the content of its origin.
     type Folder = BTreeMap<Slot, u64>;
+
+    /// Content of files that were created and not written.
+    const EMPTY: u64 = 1_000_000;
+
+    /// Files kept in these tests.
+    const KEPT: u16 = 3;
 
     fn apply(folder: &mut Folder, step: Step) {
         match step {
-            Step::Create => drop(folder.insert(Slot::Fresh, 1_000)),
+            Step::Create => drop(folder.insert(Slot::Fresh, EMPTY)),
             Step::Remove(slot) => drop(folder.remove(&slot)),
             Step::Rename(from, to) => {
                 let file = folder.remove(&from).expect("renames a file that exists");
@@ -175,11 +333,26 @@ mod tests {
         assert!(folder.contains_key(&Slot::Current), "the current name is always there");
     }
 
+    fn full(folder: &Folder) -> Vec<Slot> {
+        row(|slot| folder.contains_key(&slot))
+    }
+
+    /// Rotates, but dies after so many steps.
     fn rotate(folder: &mut Folder, steps: usize) {
-        let full = folder.clone();
-        let present = |slot| full.contains_key(&Slot::Rotated(slot));
-        for step in plan(NonZeroU16::new(3).unwrap(), present).into_iter().take(steps) {
+        let plan = plan(NonZeroU16::new(KEPT).unwrap(), &full(folder));
+        for step in plan.into_iter().take(steps) {
             apply(folder, step);
+        }
+    }
+
+    /// Packs the next file, but dies after so many steps, the first of which is to pack.
+    fn pack(folder: &mut Folder, how: Compression, steps: usize) {
+        let Some(number) = unpacked(&full(folder)) else { return };
+        if steps > 0 {
+            folder.insert(Slot::Packing(how), folder[&Slot::Rotated(number)]);
+            for step in adopt(number, how).into_iter().take(steps - 1) {
+                apply(folder, step);
+            }
         }
     }
 
@@ -193,6 +366,15 @@ mod tests {
         for step in recover(found) {
             apply(folder, step);
         }
+        let origin = |slot: Slot| folder.get(&slot).map(|it| FileId { device: 0, inode: *it });
+        let steps = leavings(
+            &full(folder),
+            |slot| folder.contains_key(&slot),
+            |plain, packed| origin(plain) == origin(packed),
+        );
+        for step in steps {
+            apply(folder, step);
+        }
     }
 
     #[test]
@@ -204,12 +386,46 @@ mod tests {
                 rotate(&mut folder, died_after);
                 mend(&mut folder);
                 assert!(!folder.contains_key(&Slot::Fresh), "{full} {died_after} {folder:?}");
-                let mut kept: Vec<u64> = folder.values().copied().filter(|f| *f < 1_000).collect();
+                let mut kept: Vec<u64> = folder.values().copied().filter(|f| *f < EMPTY).collect();
                 kept.dedup();
                 let expected: Vec<u64> = (0..=u64::from(full).min(2)).collect();
                 let kept_oldest = (0..=u64::from(full)).collect::<Vec<_>>();
                 assert!(kept == expected || kept == kept_oldest, "{full} {died_after} {folder:?}");
                 rotate(&mut folder, usize::MAX);
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Daemons fill files, rotate and pack, each the way it is told, and most die over it. What
+        /// is there afterwards is there once, in order and without a gap, and only rotations ever
+        /// lose anything: the oldest.
+        #[test]
+        fn whoever_dies_rotating_or_packing_loses_nothing_but_the_oldest(
+            deeds in proptest::collection::vec((0..3, 0..9_usize), 1..60),
+        ) {
+            let mut folder = Folder::from([(Slot::Current, 0)]);
+            let mut written = 0;
+            for (deed, steps) in deeds {
+                match deed {
+                    0 => rotate(&mut folder, steps),
+                    1 => pack(&mut folder, Compression::Gzip, steps),
+                    _ => pack(&mut folder, Compression::Zstd, steps),
+                }
+                mend(&mut folder);
+                if folder[&Slot::Current] == EMPTY {
+                    written += 1;
+                    folder.insert(Slot::Current, written);
+                }
+                let mut contents = vec![folder[&Slot::Current]];
+                let slots = (1..=KEPT).flat_map(Slot::full);
+                contents.extend(slots.filter_map(|slot| folder.get(&slot)));
+                let oldest = written.saturating_sub(u64::from(KEPT));
+                let expected: Vec<u64> = (oldest..=written).rev().collect();
+                // A rotation that was cut short has removed the oldest and put nothing aside.
+                let shorter = &expected[..expected.len() - 1];
+                proptest::prop_assert!(contents == expected || contents == shorter, "{:?}", folder);
+                proptest::prop_assert_eq!(contents.len(), folder.len(), "{:?}", folder);
             }
         }
     }

@@ -11,6 +11,7 @@ mod defects;
 mod deploy;
 mod fallbacks;
 mod operator;
+mod output;
 mod quick_start;
 mod reload;
 mod survival;

@@ -16,7 +16,7 @@ use bunpilot::{
         Grip, Link,
         link::State,
         respawn,
-        wire::{Channel, Life, Notice, Order, Role, Rung, Spawn},
+        wire::{Channel, Life, Notice, Order, Output, Role, Rung, Spawn},
     },
     platform::sys::monotonic_now,
     world::Reach,
@@ -127,7 +127,8 @@ impl House {
             listen: Vec::new(),
             channel: Channel::Off,
             notify: None,
-            pipe_bytes: 256 << 10,
+            out: Output::Pipe { bytes: 256 << 10 },
+            err: Output::Pipe { bytes: 256 << 10 },
         }
     }
 

@@ -26,6 +26,7 @@ type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("output_and_status", spawning::output_and_status),
+    ("output_that_goes_nowhere", spawning::output_that_goes_nowhere),
     ("the_contract_with_a_worker", spawning::the_contract_with_a_worker),
     ("another_user", spawning::another_user),
     ("failures_in_words", spawning::failures_in_words),

@@ -14,7 +14,7 @@ use bunpilot::{
     domain::{Exit, User},
     guard::{
         Grip,
-        wire::{Channel, Order, Role, Spawn},
+        wire::{Channel, Order, Output, Role, Spawn},
     },
 };
 
@@ -44,6 +44,17 @@ pub(crate) fn output_and_status() {
         let reason = house.refused(House::spawn_order("1/0#2", "true"));
         assert_eq!(reason, "a worker `1/0#2` exists already");
     }
+}
+
+/// A stream that is kept nowhere has no pipe, and the other one is not disturbed.
+pub(crate) fn output_that_goes_nowhere() {
+    let mut house = House::new(Grip::Best);
+    let script = "where=$(readlink /proc/$$/fd/1); echo lost; echo $where >&2";
+    let spawn = Spawn { out: Output::Nowhere, ..House::spawn_order("w", script) };
+    let mut worker = house.start(spawn);
+    assert_eq!(worker.roles, [Role::Err]);
+    assert_eq!(house.exited("w"), Exit::Code(0));
+    assert_eq!(read_all(worker.take(Role::Err)), "/dev/null\n");
 }
 
 pub(crate) fn the_contract_with_a_worker() {

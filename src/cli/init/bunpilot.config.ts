@@ -30,7 +30,7 @@ export default {
       shutdownSignal: 'SIGTERM',
       killTimeout: '5s',
 
-      // logs: { outFile: './logs/out.log', errFile: './logs/err.log', maxSize: '10MB', maxFiles: 5 },
+      // logs: { mode: 'timestamps', merge: true, rotateEvery: 'daily', maxFiles: 14, compress: 'zstd' },
       // metrics: { prometheus: true, httpPort: 9615 },
       // clustering: { strategy: 'reusePort', rollingRestart: { batchSize: 1, batchDelay: '1s' } },
     },

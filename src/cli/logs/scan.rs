@@ -4,7 +4,10 @@
 
 use std::{fs, path::Path};
 
-use crate::logs::{Stream, files::identify};
+use crate::logs::{
+    Stream,
+    files::{Writer, identify},
+};
 
 use super::Source;
 
@@ -21,19 +24,27 @@ pub fn scan(home_logs: &Path, app: Option<&str>) -> Vec<Source> {
 }
 
 fn scan_app(folder: &Path, app: &str) -> Vec<Source> {
-    let mut found: Vec<(u16, Stream, String)> = names(folder)
+    let mut found: Vec<(Writer, Stream, String)> = names(folder)
         .into_iter()
-        .filter_map(|name| identify(app, &name).map(|(index, stream)| (index, stream, name)))
+        .filter_map(|name| identify(app, &name).map(|(writer, stream)| (writer, stream, name)))
         .collect();
     found.sort_unstable();
     found
         .into_iter()
-        .map(|(index, stream, name)| Source {
-            label: format!("{app}:{index}"),
+        .map(|(writer, stream, name)| Source {
+            label: label(app, writer),
             stream,
             path: folder.join(name),
         })
         .collect()
+}
+
+/// What stands before the lines of a file.
+pub(in crate::cli) fn label(app: &str, writer: Writer) -> String {
+    match writer {
+        Writer::Every => app.to_owned(),
+        Writer::Place(index) => format!("{app}:{index}"),
+    }
 }
 
 fn names(folder: &Path) -> Vec<String> {

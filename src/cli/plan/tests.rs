@@ -62,6 +62,8 @@ fn a_script_is_resolved_where_the_caller_is() {
         env: vec![Env::Set("A".into(), "1".into())],
         instances: NonZeroU16::new(3).map(Instances::Count),
         port: NonZeroU16::new(8080),
+        merge_logs: true,
+        time: true,
         ..start("server.sh")
     };
     let planned = script_alone(&args, "server.sh".into(), &base(&folder, None)).unwrap();
@@ -73,6 +75,7 @@ fn a_script_is_resolved_where_the_caller_is() {
     assert_eq!(at("/args"), serde_json::json!(["--x"]));
     assert_eq!(at("/env"), serde_json::json!({"A": "1", "PATH": "/usr/bin:/bin"}));
     assert_eq!(at("/clustering/enabled"), true);
+    assert_eq!((at("/logs/merge"), at("/logs/mode")), (true.into(), "timestamps".into()));
 }
 
 #[test]
@@ -113,12 +116,15 @@ fn the_command_line_overrides_a_file() {
         name: Some("a".into()),
         instances: NonZeroU16::new(2).map(Instances::Count),
         env: vec![Env::Set("MODE".into(), "q".into())],
+        merge_logs: true,
         ..Start::default()
     };
     let plan = from(&folder, "bunpilot.json", &args, Some("prod")).unwrap();
     assert_eq!(plan.apps.len(), 1);
     assert_eq!(plan.apps[0].instances, Some(2));
     assert_eq!(env(&plan.apps[0]), Some("q".into()));
+    let logs = plan.apps[0].config.clone().unwrap()["logs"].clone();
+    assert_eq!((&logs["merge"], &logs["mode"]), (&true.into(), &"raw".into()));
 }
 
 #[test]

@@ -3,12 +3,16 @@
 use std::path::Path;
 
 use super::{
-    Bytes, Count, Instances, Limit, Millis, Owner, RawApp, RawBackoff, RawClustering, RawHealth,
-    RawLogs, RawMetrics, RawRolling, RawStrategy, Words,
+    Bytes, Count, Every, Instances, Limit, Millis, Owner, RawApp, RawBackoff, RawClustering,
+    RawCompression, RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull, RawRolling, RawStrategy,
+    RawSyncing, Words,
 };
 use crate::{
     config::settings::millis,
-    domain::{AppSpec, Cluster, Health, LogSpec, MetricsSpec, Restart, Signal, Strategy},
+    domain::{
+        AppSpec, Cluster, Compression, Health, LogFiles, LogMode, LogSpec, MetricsSpec, OnFull,
+        Period, Restart, Signal, Strategy, Syncing,
+    },
 };
 
 impl RawApp {
@@ -76,11 +80,40 @@ impl RawHealth {
 
 impl RawLogs {
     fn of(logs: &LogSpec) -> Self {
+        let keep = &logs.keep;
         Self {
             out_file: logs.out_file.as_deref().map(text),
             err_file: logs.err_file.as_deref().map(text),
-            max_size: Some(Bytes(logs.keep.max_size_bytes.get())),
-            max_files: Some(Count(logs.keep.max_files.get().into())),
+            mode: Some(match logs.mode {
+                LogMode::Raw => RawLogMode::Raw,
+                LogMode::Timestamps => RawLogMode::Timestamps,
+                LogMode::Json => RawLogMode::Json,
+                LogMode::Off => RawLogMode::Off,
+            }),
+            merge: Some(logs.files == LogFiles::Merged),
+            max_size: Some(Bytes(keep.max_size_bytes.get())),
+            max_files: Some(Count(keep.max_files.get().into())),
+            rotate_every: keep.every.map(|period| match period {
+                Period::Hour => Every::Hour,
+                Period::Day => Every::Day,
+                Period::Span(span) => Every::Millis(millis(span)),
+            }),
+            max_age: keep.max_age.map(|age| Millis(millis(age))),
+            max_total_size: keep.max_total_bytes.map(|most| Bytes(most.get())),
+            compress: Some(match keep.compression {
+                None => RawCompression::None,
+                Some(Compression::Gzip) => RawCompression::Gzip,
+                Some(Compression::Zstd) => RawCompression::Zstd,
+            }),
+            on_full: Some(match logs.on_full {
+                OnFull::Block => RawOnFull::Block,
+                OnFull::Evict => RawOnFull::Evict,
+                OnFull::Drop => RawOnFull::Drop,
+            }),
+            fsync: Some(match keep.syncing {
+                Syncing::Never => RawSyncing::Never,
+                Syncing::Rotated => RawSyncing::Rotated,
+            }),
         }
     }
 }

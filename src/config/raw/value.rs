@@ -31,6 +31,17 @@ pub enum Instances {
     Max,
 }
 
+/// How long one log file takes output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// To the end of the hour, local time.
+    Hour,
+    /// To the end of the day, local time.
+    Day,
+    /// So many milliseconds.
+    Millis(u64),
+}
+
 /// A resource limit: a number, a size, or `unlimited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -148,6 +159,26 @@ impl<'de> Deserialize<'de> for Instances {
     }
 }
 
+/// Stands for another word, where there are two.
+const OTHER_WORD: u64 = WORD - 1;
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = |text: &str| match text {
+            "hourly" => Some(WORD),
+            "daily" => Some(OTHER_WORD),
+            text => parse_millis(text),
+        };
+        Whole::read(deserializer, "`hourly`, `daily`, or a duration like `12h`", word).map(
+            |value| match value {
+                WORD => Self::Hour,
+                OTHER_WORD => Self::Day,
+                millis => Self::Millis(millis),
+            },
+        )
+    }
+}
+
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = |text: &str| (text == "unlimited").then_some(WORD).or(parse_bytes(text));
@@ -161,6 +192,16 @@ impl Serialize for Instances {
         match self {
             Self::Count(count) => serializer.serialize_u64(*count),
             Self::Max => serializer.serialize_str("max"),
+        }
+    }
+}
+
+impl Serialize for Every {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Hour => serializer.serialize_str("hourly"),
+            Self::Day => serializer.serialize_str("daily"),
+            Self::Millis(millis) => serializer.serialize_u64(*millis),
         }
     }
 }
@@ -257,6 +298,7 @@ schema! {
     Millis: { "type": ["integer", "string"], "pattern": r"^\s*(\d+\s*(ms|s|sec|m|min|h|d)\s*)+$" };
     Bytes: { "type": ["integer", "string"], "pattern": r"^\s*(\d+\s*([KkMmGgTt]([Ii]?[Bb])?|[Bb])\s*)+$" };
     Instances: { "type": ["integer", "string"], "pattern": "^max$" };
+    Every: { "type": ["integer", "string"], "pattern": r"^\s*(hourly|daily|(\d+\s*(ms|s|sec|m|min|h|d)\s*)+)$" };
     Limit: { "type": ["integer", "string"], "minimum": 0 };
     Words: { "type": ["string", "array"], "items": { "type": "string" } };
     Owner: {

@@ -13,14 +13,15 @@ use crate::{
         fault::{Aim, Fault},
         host::Host,
         raw::{
-            Instances, Limit, Owner, RawApp, RawBackoff, RawClustering, RawHealth, RawLogs,
-            RawMetrics, RawStrategy, Words, whole,
+            Every, Instances, Limit, Owner, RawApp, RawBackoff, RawClustering, RawCompression,
+            RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull, RawStrategy, RawSyncing, Words,
+            whole,
         },
         settings::{self, Setting},
     },
     domain::{
-        AppName, AppNameError, AppSpec, Cluster, Health, Keep, LogFiles, LogMode, LogSpec,
-        MetricsSpec, OnFull, Restart, Signal, Strategy, User,
+        AppName, AppNameError, AppSpec, Cluster, Compression, Health, Keep, LogFiles, LogMode,
+        LogSpec, MetricsSpec, OnFull, Period, Restart, Signal, Strategy, Syncing, User,
     },
 };
 
@@ -347,18 +348,54 @@ impl Desk<'_> {
     fn logs(&mut self, raw: Option<&RawLogs>) -> LogSpec {
         let unset = RawLogs::default();
         let raw = raw.unwrap_or(&unset);
-        let max_size = self.number(settings::LOG_MAX_SIZE, raw.max_size.map(|v| v.0));
-        let max_files = self.number(settings::LOG_MAX_FILES, raw.max_files.map(|v| v.0));
         LogSpec {
             out_file: self.log_file("outFile", raw.out_file.as_deref()),
             err_file: self.log_file("errFile", raw.err_file.as_deref()),
-            mode: LogMode::Raw,
-            files: LogFiles::Each,
-            keep: Keep::new(
-                NonZeroU64::new(max_size).unwrap_or(NonZeroU64::MIN),
-                positive16(max_files),
-            ),
-            on_full: OnFull::Block,
+            mode: match raw.mode {
+                None | Some(RawLogMode::Raw) => LogMode::Raw,
+                Some(RawLogMode::Timestamps) => LogMode::Timestamps,
+                Some(RawLogMode::Json) => LogMode::Json,
+                Some(RawLogMode::Off) => LogMode::Off,
+            },
+            files: if raw.merge == Some(true) { LogFiles::Merged } else { LogFiles::Each },
+            keep: self.keep(raw),
+            on_full: match raw.on_full {
+                None | Some(RawOnFull::Block) => OnFull::Block,
+                Some(RawOnFull::Evict) => OnFull::Evict,
+                Some(RawOnFull::Drop) => OnFull::Drop,
+            },
+        }
+    }
+
+    fn keep(&mut self, raw: &RawLogs) -> Keep {
+        let positive = |bytes| NonZeroU64::new(bytes).unwrap_or(NonZeroU64::MIN);
+        let max_size = self.number(settings::LOG_MAX_SIZE, raw.max_size.map(|v| v.0));
+        let max_files = self.number(settings::LOG_MAX_FILES, raw.max_files.map(|v| v.0));
+        let every = raw.rotate_every.map(|every| match every {
+            Every::Hour => Period::Hour,
+            Every::Day => Period::Day,
+            Every::Millis(span) => {
+                Period::Span(self.millis(settings::LOG_ROTATE_EVERY, Some(span)))
+            }
+        });
+        let max_age = raw.max_age.map(|age| self.millis(settings::LOG_MAX_AGE, Some(age.0)));
+        let max_total =
+            raw.max_total_size.map(|most| self.number(settings::LOG_MAX_TOTAL_SIZE, Some(most.0)));
+        Keep {
+            max_size_bytes: positive(max_size),
+            max_files: positive16(max_files),
+            every,
+            max_age,
+            max_total_bytes: max_total.map(positive),
+            compression: match raw.compress {
+                None | Some(RawCompression::None) => None,
+                Some(RawCompression::Gzip) => Some(Compression::Gzip),
+                Some(RawCompression::Zstd) => Some(Compression::Zstd),
+            },
+            syncing: match raw.fsync {
+                None | Some(RawSyncing::Never) => Syncing::Never,
+                Some(RawSyncing::Rotated) => Syncing::Rotated,
+            },
         }
     }
 

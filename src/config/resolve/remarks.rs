@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::{
     config::{
         fault::{Aim, Fault, Segment},
-        raw::RawConfig,
+        raw::{RawConfig, RawLogs},
         settings,
     },
-    domain::{AppSpec, Strategy},
+    domain::{AppSpec, LogMode, Strategy},
 };
 
 /// Warnings about a configuration that was resolved to `apps`, at paths within it.
@@ -19,6 +19,11 @@ pub fn remarks(raw: &RawConfig, apps: &[AppSpec]) -> Vec<Fault> {
     let mut remarks = Vec::new();
     remarks.extend(raw.daemon.as_ref().map(|_| daemon_section()));
     remarks.extend(apps.iter().enumerate().filter_map(|(index, app)| deaf_bun(index, app)));
+    let logs = raw.apps.iter().flatten().map(|app| app.logs.as_ref());
+    for (index, (raw, app)) in logs.zip(apps).enumerate() {
+        remarks.extend(raw.and_then(|raw| unwritten(index, raw, app)));
+        remarks.extend(too_small_for_one(index, app));
+    }
     remarks.extend(second_port(apps));
     remarks
 }
@@ -55,6 +60,38 @@ fn deaf_bun(index: usize, app: &AppSpec) -> Option<Fault> {
         aim: Aim::Value,
         message: format!("`{}` runs with bun, whose servers ignore inherited sockets", app.name),
         help: Some("use strategy `reusePort`, or another `interpreter`, e.g. `node`".to_owned()),
+    })
+}
+
+/// Nothing is written, so that it does not matter where and how.
+fn unwritten(index: usize, raw: &RawLogs, app: &AppSpec) -> Option<Fault> {
+    let rest = RawLogs { mode: None, ..raw.clone() };
+    let vain = app.logs.mode == LogMode::Off && rest != RawLogs::default();
+    vain.then(|| Fault {
+        path: ["apps".into(), index.into(), "logs".into(), "mode".into()].into(),
+        aim: Aim::Value,
+        message: format!("`{}` writes no logs, so the other keys of `logs` do nothing", app.name),
+        help: Some(
+            "to discard one stream only, make it `/dev/null`: `outFile: '/dev/null'`".to_owned(),
+        ),
+    })
+}
+
+/// A rotated file has `maxSize` at least, unless it was rotated by time or is packed.
+fn too_small_for_one(index: usize, app: &AppSpec) -> Option<Fault> {
+    let keep = &app.logs.keep;
+    let total = keep.max_total_bytes.filter(|total| *total < keep.max_size_bytes)?;
+    let by_size_alone = keep.every.is_none() && keep.compression.is_none();
+    by_size_alone.then(|| Fault {
+        path: ["apps".into(), index.into(), "logs".into(), "maxTotalSize".into()].into(),
+        aim: Aim::Value,
+        message: format!(
+            "no rotated file of `{}` will be kept: each has {} and all together may have {}",
+            app.name,
+            settings::LOG_MAX_SIZE.show(keep.max_size_bytes.get()),
+            settings::LOG_MAX_TOTAL_SIZE.show(total.get()),
+        ),
+        help: Some("raise `logs.maxTotalSize`, or lower `logs.maxSize`".to_owned()),
     })
 }
 

@@ -23,8 +23,8 @@ use crate::{
         settings::{self, Setting},
     },
     domain::{
-        AppSpec, Cluster, Health, Keep, LogFiles, LogMode, LogSpec, MetricsSpec, OnFull, Restart,
-        Signal, Strategy as Sharing, User,
+        AppSpec, Cluster, Compression, Health, Keep, LogFiles, LogMode, LogSpec, MetricsSpec,
+        OnFull, Period, Restart, Signal, Strategy as Sharing, Syncing, User,
     },
 };
 
@@ -79,23 +79,50 @@ prop_compose! {
     }
 }
 
+fn bytes_within(setting: Setting) -> impl Strategy<Value = NonZeroU64> {
+    (setting.min..=setting.max).prop_map(|bytes| NonZeroU64::new(bytes).unwrap())
+}
+
 prop_compose! {
-    fn outside()(
+    fn keep()(
+        max_size_bytes in bytes_within(settings::LOG_MAX_SIZE),
+        max_files in count16(settings::LOG_MAX_FILES),
+        every in proptest::option::of(prop_oneof![
+            Just(Period::Hour),
+            Just(Period::Day),
+            millis_within(settings::LOG_ROTATE_EVERY).prop_map(Period::Span),
+        ]),
+        max_age in proptest::option::of(millis_within(settings::LOG_MAX_AGE)),
+        max_total_bytes in proptest::option::of(bytes_within(settings::LOG_MAX_TOTAL_SIZE)),
+        compression in proptest::option::of(proptest::sample::select(&Compression::ALL)),
+        syncing in proptest::sample::select(vec![Syncing::Never, Syncing::Rotated]),
+    ) -> Keep {
+        Keep { max_size_bytes, max_files, every, max_age, max_total_bytes, compression, syncing }
+    }
+}
+
+prop_compose! {
+    fn logs()(
         out_file in proptest::option::of(file()),
         err_file in proptest::option::of(file()),
-        max_size in settings::LOG_MAX_SIZE.min..=settings::LOG_MAX_SIZE.max,
-        max_files in count16(settings::LOG_MAX_FILES),
+        mode in proptest::sample::select(vec![LogMode::Raw, LogMode::Timestamps, LogMode::Json, LogMode::Off]),
+        files in proptest::sample::select(vec![LogFiles::Each, LogFiles::Merged]),
+        keep in keep(),
+        on_full in proptest::sample::select(vec![OnFull::Block, OnFull::Evict, OnFull::Drop]),
+    ) -> LogSpec {
+        LogSpec { out_file, err_file, mode, files, keep, on_full }
+    }
+}
+
+prop_compose! {
+    fn metrics()(
         enabled: bool,
         prometheus: bool,
         compat_names: bool,
         http_port in count16(settings::METRICS_PORT),
         collect_interval in millis_within(settings::COLLECT_INTERVAL),
-    ) -> (LogSpec, MetricsSpec) {
-        let max_size_bytes = NonZeroU64::new(max_size).unwrap();
-        let keep = Keep::new(max_size_bytes, max_files);
-        let (mode, files, on_full) = (LogMode::Raw, LogFiles::Each, OnFull::Block);
-        let logs = LogSpec { out_file, err_file, mode, files, keep, on_full };
-        (logs, MetricsSpec { enabled, prometheus, http_port, collect_interval, compat_names })
+    ) -> MetricsSpec {
+        MetricsSpec { enabled, prometheus, http_port, collect_interval, compat_names }
     }
 }
 
@@ -115,7 +142,8 @@ prop_compose! {
         times in (millis_within(settings::READY_TIMEOUT), millis_within(settings::KILL_TIMEOUT), millis_within(settings::MIN_UPTIME)),
         restart in restart(),
         health in proptest::option::of(health()),
-        (logs, metrics) in outside(),
+        logs in logs(),
+        metrics in metrics(),
         cluster in cluster(port),
         port in Just(port),
     ) -> AppSpec {

@@ -7,7 +7,7 @@ use crate::config::{Base, paper::base};
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "the calls read better without `&`")]
-fn bad(name: &str, text: &str, expected: Expect) {
+pub(super) fn bad(name: &str, text: &str, expected: Expect) {
     let rejected = load_in(machine(name, text), name, &base()).unwrap_err();
     expected.assert_eq(&shown(&rejected));
 }

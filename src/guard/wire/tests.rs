@@ -38,6 +38,10 @@ fn roles() -> impl Strategy<Value = Vec<Role>> {
     vec(role, 0..8)
 }
 
+fn output() -> impl Strategy<Value = Output> {
+    prop_oneof![Just(Output::Nowhere), any::<u32>().prop_map(|bytes| Output::Pipe { bytes })]
+}
+
 fn spawn() -> impl Strategy<Value = Spawn> {
     let user = (any::<u32>(), any::<u32>()).prop_map(|(uid, gid)| User { uid, gid });
     let channel = proptest::sample::select(vec![Channel::Json, Channel::Off]);
@@ -47,21 +51,24 @@ fn spawn() -> impl Strategy<Value = Spawn> {
         vec(".*", 0..4),
         channel,
         option::of(os()),
-        any::<u32>(),
+        (output(), output()),
     )
         .prop_map(
-            |((label, note, argv, env, cwd, user), limits, listen, channel, notify, bytes)| Spawn {
-                label,
-                note,
-                argv,
-                env,
-                cwd: cwd.into(),
-                user,
-                limits,
-                listen,
-                channel,
-                notify: notify.map(PathBuf::from),
-                pipe_bytes: bytes,
+            |((label, note, argv, env, cwd, user), limits, listen, channel, notify, (out, err))| {
+                Spawn {
+                    label,
+                    note,
+                    argv,
+                    env,
+                    cwd: cwd.into(),
+                    user,
+                    limits,
+                    listen,
+                    channel,
+                    notify: notify.map(PathBuf::from),
+                    out,
+                    err,
+                }
             },
         )
 }

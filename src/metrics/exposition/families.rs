@@ -2,12 +2,12 @@
 
 use super::writer::{Family, Kind, Labels, Value, Writer};
 use crate::{
-    domain::{Stage, Strategy},
+    domain::{Logged, Stage, Strategy},
     metrics::{App, CUSTOM_MAX, CompatNames, Daemon, State, View, Worker},
 };
 
 /// Bytes a worker, an app and the rest take up, generously.
-const WORKER_BYTES: usize = 2_500;
+const WORKER_BYTES: usize = 3_500;
 const APP_BYTES: usize = 4_000;
 const REST_BYTES: usize = 8_000;
 
@@ -266,6 +266,47 @@ const WORKERS: &[Column] = &[
     },
 ];
 
+/// What a log has to say to a family.
+type OfLog = fn(&Logged) -> Option<Value>;
+
+/// What is known of each log of a place.
+const LOGS: &[(Family, OfLog)] = &[
+    (counter("bunpilot_log_bytes", "bytes", "Bytes the worker wrote to its logs."), |logged| {
+        Some(logged.bytes.into())
+    }),
+    (counter("bunpilot_log_lines", "", "Lines the worker wrote to its logs."), |logged| {
+        logged.lines.map(Value::from)
+    }),
+    (
+        counter("bunpilot_log_rotations", "", "Log files of the worker that were rotated away."),
+        |logged| Some(logged.rotations.into()),
+    ),
+    (
+        counter(
+            "bunpilot_log_dropped_bytes",
+            "bytes",
+            "Bytes of the worker's output that were thrown away.",
+        ),
+        |logged| Some(logged.dropped_bytes.into()),
+    ),
+    (
+        counter(
+            "bunpilot_log_blocked_seconds",
+            "seconds",
+            "Time the worker's output waited for a file that could not be written.",
+        ),
+        |logged| Some(logged.blocked.into()),
+    ),
+    (
+        gauge(
+            "bunpilot_log_last_write_timestamp_seconds",
+            "seconds",
+            "When the worker's output was last written since the Unix epoch.",
+        ),
+        |logged| logged.last_write_unix.map(Value::from),
+    ),
+];
+
 /// The original's names for what a worker uses while it lives.
 const OLD_NAMES: &[Column] = &[
     Column {
@@ -358,17 +399,13 @@ fn by_enum(apps: &[Shown<'_>], writer: &mut Writer) {
             writer.sample_of(labels, "reason", reason, count);
         }
     }
-    writer.family(counter("bunpilot_log_bytes", "bytes", "Bytes the worker wrote to its logs."));
-    for (labels, worker) in places() {
-        for (stream, logged) in streams(worker) {
-            writer.sample_of(labels, "stream", stream, logged.bytes);
-        }
-    }
-    writer.family(counter("bunpilot_log_lines", "", "Lines the worker wrote to its logs."));
-    for (labels, worker) in places() {
-        for (stream, logged) in streams(worker) {
-            if let Some(lines) = logged.lines {
-                writer.sample_of(labels, "stream", stream, lines);
+    for (family, of) in LOGS {
+        writer.family(*family);
+        for (labels, worker) in places() {
+            for (stream, logged) in [("out", worker.logs.out), ("err", worker.logs.err)] {
+                if let Some(value) = logged.and_then(|logged| of(&logged)) {
+                    writer.sample_of(labels, "stream", stream, value);
+                }
             }
         }
     }
@@ -383,11 +420,6 @@ fn by_enum(apps: &[Shown<'_>], writer: &mut Writer) {
             writer.sample_of(labels, "name", name, Value::Real(value));
         }
     }
-}
-
-fn streams(worker: &Worker) -> impl Iterator<Item = (&'static str, crate::metrics::Logged)> {
-    let streams = [("out", worker.out), ("err", worker.err)];
-    streams.into_iter().filter_map(|(stream, logged)| Some((stream, logged?)))
 }
 
 /// The names of the original's README and HTTP server. `restart_count` breaks a rule of naming, so

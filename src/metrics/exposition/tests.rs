@@ -12,8 +12,8 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    domain::{Pid, Stage, Strategy, Usage},
-    metrics::{App, CompatNames, Daemon, Heap, Histogram, Logged, State, Worker},
+    domain::{Logged, Logs, Pid, Stage, Strategy, Usage},
+    metrics::{App, CompatNames, Daemon, Heap, Histogram, State, Worker},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,8 +71,17 @@ fn online(index: u16, generation: u32) -> Worker {
         }),
         event_loop_lag: Some(Duration::from_micros(1_250)),
         custom: [("queue depth \"x\"\n\\".to_owned(), 7.5), ("nan".to_owned(), f64::NAN)].into(),
-        out: Some(Logged { bytes: 1_000, lines: Some(10) }),
-        err: Some(Logged { bytes: 0, lines: None }),
+        logs: Logs {
+            out: Some(Logged {
+                bytes: 1_000,
+                lines: Some(10),
+                rotations: 2,
+                dropped_bytes: 7,
+                blocked: Duration::from_millis(1_500),
+                last_write_unix: Some(Duration::from_millis(1_795_378_001_250)),
+            }),
+            err: Some(Logged::default()),
+        },
         health_failures: Some(0),
         ..Worker::new(index, generation, State::Live(Stage::Online))
     }
@@ -215,6 +224,13 @@ fn the_dead_keep_their_counters_only() {
         bunpilot_log_bytes_total{app="api",worker="0",stream="out"} 1000
         bunpilot_log_bytes_total{app="api",worker="0",stream="err"} 0
         bunpilot_log_lines_total{app="api",worker="0",stream="out"} 10
+        bunpilot_log_rotations_total{app="api",worker="0",stream="out"} 2
+        bunpilot_log_rotations_total{app="api",worker="0",stream="err"} 0
+        bunpilot_log_dropped_bytes_total{app="api",worker="0",stream="out"} 7
+        bunpilot_log_dropped_bytes_total{app="api",worker="0",stream="err"} 0
+        bunpilot_log_blocked_seconds_total{app="api",worker="0",stream="out"} 1.5
+        bunpilot_log_blocked_seconds_total{app="api",worker="0",stream="err"} 0
+        bunpilot_log_last_write_timestamp_seconds{app="api",worker="0",stream="out"} 1795378001.25
         bunpilot_worker_restart_count{app="api",worker="0"} 1
     "#]],
     );

@@ -9,7 +9,7 @@ use std::{
     io,
     net::TcpListener,
     os::{
-        fd::AsFd,
+        fd::{AsFd, OwnedFd},
         unix::{fs::DirBuilderExt as _, net::UnixListener},
     },
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ use super::{
     keepsakes::Keepsakes,
     listeners::Listeners,
     lock::{LockError, PidFile},
-    logs::{Pump, PumpNotice},
+    logs::{JOURNAL_KEY, Pump, PumpNotice, STAGE_KEY, Setup, Stage},
     meters::Meters,
     runtime::Runtime,
     scrapes::Scrapes,
@@ -46,6 +46,7 @@ use crate::{
         link::Link,
         wire::{Notice, Order, Rung},
     },
+    logs::files,
     platform::sys,
     store::{OpenNote, Store, StoreError, StoreNotice},
     world::{Event, Facts, Fate, Life, Saved, Start, Survivor},
@@ -201,7 +202,9 @@ fn assemble(
         inventory.workers = succession::gather(&mut link, &config.home, |it| fate(&saved, it))
             .map_err(DaemonError::Guard)?;
     }
-    let pump = open_pump(told)?;
+    let logs = folder(&config.home.join("logs"))?;
+    let (pump, staged) = open_pump(&mut inventory.held, logs.join(files::INDEX_FOLDER), told)
+        .map_err(|source| DaemonError::Start { what: "start the log pump", source })?;
     let runtime = Runtime::start()
         .map_err(|source| DaemonError::Start { what: "start the control runtime", source })?;
     let control = control_socket(config, &mut inventory.held)?;
@@ -233,7 +236,7 @@ fn assemble(
         meters: RefCell::new(Meters::default()),
         pump: RefCell::new(Some(pump)),
         store,
-        logs: folder(&config.home.join("logs"))?,
+        logs,
         notify: folder(&config.home.join("notify"))?,
         barrier: RefCell::new(Barrier::default()),
         closing: RefCell::default(),
@@ -244,6 +247,9 @@ fn assemble(
         shared.order(&Order::Release { key });
     }
     keep(&shared, CONTROL_KEY, &control);
+    for (key, copy) in staged {
+        keep_copy(&shared, key, copy);
+    }
     let mut world = LinuxWorld::new(runtime, Rc::clone(&shared));
     if let Some(http) = http {
         keep(&shared, HTTP_KEY, &http);
@@ -270,11 +276,29 @@ fn open_store(
     .map_err(DaemonError::Store)
 }
 
-fn open_pump(told: UnboundedSender<Told>) -> Result<Pump, DaemonError> {
-    Pump::start(move |notice| {
+/// What an earlier daemon left half-written, or nothing.
+fn open_stage(held: &mut Held) -> io::Result<Stage> {
+    match (held.remove(STAGE_KEY), held.remove(JOURNAL_KEY)) {
+        (Some(pipe), Some(journal)) => Stage::kept(pipe, journal),
+        (_, _) => Stage::new(),
+    }
+}
+
+/// A descriptor the guard is to keep, and its name there.
+type Copy = (&'static str, io::Result<OwnedFd>);
+
+/// Starts the pump; with it come those of its descriptors that are to be kept.
+fn open_pump(
+    held: &mut Held,
+    indexes: PathBuf,
+    told: UnboundedSender<Told>,
+) -> io::Result<(Pump, [Copy; 2])> {
+    let stage = open_stage(held)?;
+    let keepsakes = stage.keepsakes().map(|(key, fd)| (key, fd.try_clone_to_owned()));
+    let pump = Pump::start(Setup { stage, indexes }, move |notice| {
         let _ending = told.send(Told::Pump(notice));
-    })
-    .map_err(|source| DaemonError::Start { what: "start the log pump", source })
+    })?;
+    Ok((pump, keepsakes))
 }
 
 /// What other threads say.
@@ -358,9 +382,13 @@ fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, Strin
 
 /// Leaves a copy of one of the daemon's own sockets with the guard.
 fn keep(shared: &Shared, key: &str, fd: &impl AsFd) {
-    match fd.as_fd().try_clone_to_owned() {
+    keep_copy(shared, key, fd.as_fd().try_clone_to_owned());
+}
+
+fn keep_copy(shared: &Shared, key: &str, copy: io::Result<OwnedFd>) {
+    match copy {
         Ok(copy) => shared.keep(key.to_owned(), copy),
-        Err(error) => tracing::warn!(key, %error, "the guard cannot keep the socket"),
+        Err(error) => tracing::warn!(key, %error, "the guard cannot keep this descriptor"),
     }
 }
 
@@ -411,8 +439,17 @@ fn pump_said(shared: &Shared, notice: PumpNotice) {
         PumpNotice::Blocked { path, reason } => {
             tracing::warn!(path = %path.display(), reason, "a log file cannot be written");
         }
-        PumpNotice::Resumed { path, after } => {
-            tracing::info!(path = %path.display(), ?after, "the log file is written again");
+        PumpNotice::Dropping { path, reason } => {
+            let path = path.display();
+            tracing::warn!(%path, reason, "a log file cannot be written; output is dropped");
+        }
+        PumpNotice::Evicted { path } => {
+            let path = path.display();
+            tracing::warn!(%path, "no space left; the oldest log file was removed");
+        }
+        PumpNotice::Resumed { path, after, dropped_bytes } => {
+            let path = path.display();
+            tracing::info!(%path, ?after, dropped_bytes, "the log file is written again");
         }
         PumpNotice::RotationFailed { path, reason } => {
             tracing::warn!(path = %path.display(), reason, "a log file cannot be rotated");

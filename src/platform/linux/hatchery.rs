@@ -9,8 +9,8 @@ use super::{
     world::Shared,
 };
 use crate::{
-    domain::{Exit, Pid, WorkerId},
-    guard::wire::{Channel, Life, Notice, Order, Role, Spawn},
+    domain::{AppSpec, Exit, Pid, WorkerId},
+    guard::wire::{Channel, Life, Notice, Order, Output, Role, Spawn},
     ipc::contract,
     logs::{Stream, files},
     world::{Event, Launch},
@@ -60,8 +60,17 @@ fn plan(shared: &Shared, launch: &Launch, listen: Option<String>) -> Spawn {
         listen: listen.into_iter().collect(),
         channel: Channel::Json,
         notify: notify_path(shared, launch.worker),
-        pipe_bytes: u32::try_from(PIPE_BYTES).unwrap_or(u32::MAX),
+        out: output(spec, Stream::Out),
+        err: output(spec, Stream::Err),
     }
+}
+
+/// Without a pipe what is discarded costs nobody anything.
+fn output(spec: &AppSpec, stream: Stream) -> Output {
+    if files::is_discarded(&spec.logs, stream) {
+        return Output::Nowhere;
+    }
+    Output::Pipe { bytes: u32::try_from(PIPE_BYTES).unwrap_or(u32::MAX) }
 }
 
 /// Where the worker's `NOTIFY_SOCKET` is; none if the home's path is too long for a socket.

@@ -8,17 +8,22 @@
 //! where, by the caller.
 
 mod budget;
+mod compose;
 mod engine;
+mod full;
 mod mover;
 mod outlet;
 mod pace;
 mod peek;
 mod reaper;
+mod row;
 mod selector;
 mod sink;
+mod stage;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -39,14 +44,18 @@ use rustix::{
 };
 
 use crate::{
-    domain::{AppName, Keep, LogMode, LogSpec, OnFull, WorkerId},
-    logs::Stream,
+    domain::{AppId, AppName, InstanceId, Keep, LogMode, LogSpec, OnFull, WorkerId},
+    logs::{
+        Stream,
+        record::{Form, Label},
+    },
 };
 
 use engine::Choice;
 use mover::{Capture, Command, Mover};
 use tally::Tally;
 
+pub use stage::{JOURNAL_KEY, STAGE_KEY, Stage};
 pub use tally::Counters;
 
 /// Commands that may wait for the pump: a thousand workers can start or end at once.
@@ -85,6 +94,27 @@ impl Target {
     }
 }
 
+impl Target {
+    /// What the lines of `stream` of `worker` are written as.
+    fn form(&self, worker: WorkerId, stream: Stream) -> Option<Form> {
+        match self.mode {
+            // Of a worker whose output is off nothing comes here.
+            LogMode::Raw | LogMode::Off => None,
+            LogMode::Timestamps => Some(Form::Timestamps),
+            LogMode::Json => Some(Form::Json(Label { app: self.app.clone(), worker, stream })),
+        }
+    }
+}
+
+/// What a pump needs from the start.
+#[derive(Debug)]
+pub struct Setup {
+    /// Writes records exactly once; must be with the guard before the first stream is captured.
+    pub stage: Stage,
+    /// Folder of the indexes; made when it is needed.
+    pub indexes: PathBuf,
+}
+
 /// What the pump reports, on its own thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PumpNotice {
@@ -98,12 +128,27 @@ pub enum PumpNotice {
         /// What the system says.
         reason: String,
     },
+    /// This file cannot be written, and here is why; output for it is thrown away, until
+    /// [`PumpNotice::Resumed`]; see [`OnFull::Drop`].
+    Dropping {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// This rotated file was removed to make room; see [`OnFull::Evict`].
+    Evicted {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is being written again.
     Resumed {
         /// The file.
         path: PathBuf,
-        /// How long it was blocked.
+        /// How long it could not be.
         after: Duration,
+        /// How much was thrown away meanwhile.
+        dropped_bytes: u64,
     },
     /// This file is full but cannot be rotated, and here is why; it grows on meanwhile. Said once,
     /// until a rotation works again.
@@ -172,7 +217,8 @@ pub struct Pump {
     /// Wakes the thread. A pipe: an eventfd must not be watched by a ring that itself signals an
     /// eventfd, as the kernel refuses to nest those and (seen on Linux 6.18) loses the second one.
     bell: OwnedFd,
-    tallies: BTreeMap<(WorkerId, Stream), Arc<Tally>>,
+    /// By place: whoever fills it next counts on.
+    tallies: BTreeMap<(InstanceId, Stream), Arc<Tally>>,
     engine: Engine,
     thread: Option<JoinHandle<()>>,
 }
@@ -184,8 +230,8 @@ impl Pump {
     /// # Errors
     ///
     /// When neither a thread nor descriptors can be had.
-    pub fn start(notices: impl Fn(PumpNotice) + Send + 'static) -> io::Result<Self> {
-        Self::launch(Choice::Best, Box::new(notices))
+    pub fn start(setup: Setup, notices: impl Fn(PumpNotice) + Send + 'static) -> io::Result<Self> {
+        Self::launch(Choice::Best, setup, Box::new(notices))
     }
 
     /// Starts the pump on `engine` or not at all.
@@ -195,15 +241,20 @@ impl Pump {
     /// As for [`Pump::start`], and when `engine` is refused.
     pub fn start_on(
         engine: Engine,
+        setup: Setup,
         notices: impl Fn(PumpNotice) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::launch(Choice::Only(engine), Box::new(notices))
+        Self::launch(Choice::Only(engine), setup, Box::new(notices))
     }
 
-    fn launch(choice: Choice, tell: Box<dyn Fn(PumpNotice) + Send>) -> io::Result<Self> {
+    fn launch(
+        choice: Choice,
+        setup: Setup,
+        tell: Box<dyn Fn(PumpNotice) + Send>,
+    ) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mover = Mover::new(received, heard, tell)?;
+        let mover = Mover::new(received, heard, setup, tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
@@ -239,9 +290,7 @@ impl Pump {
         if !is_pipe(&reader) {
             return Err(PumpError::NotAPipe { worker, stream });
         }
-        self.tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
-        let tally = Arc::new(Tally::default());
-        self.tallies.insert((worker, stream), Arc::clone(&tally));
+        let tally = Arc::clone(self.tallies.entry((worker.instance, stream)).or_default());
         let capture = Capture { worker, stream, pipe: reader, target, tally };
         self.send(Command::Capture(Box::new(capture)))
     }
@@ -266,11 +315,23 @@ impl Pump {
         self.send(Command::Reopen)
     }
 
-    /// Reads the counters of one stream; `None` if it was never captured. Those of a closed
-    /// stream may be gone once another one is captured.
+    /// Reads the counters of one stream of a place; `None` if it was never captured.
     #[must_use]
-    pub fn counters(&self, worker: WorkerId, stream: Stream) -> Option<Counters> {
-        self.tallies.get(&(worker, stream)).map(|tally| tally.read())
+    pub fn counters(&self, instance: InstanceId, stream: Stream) -> Option<Counters> {
+        self.tallies.get(&(instance, stream)).map(|tally| tally.read())
+    }
+
+    /// Reads the counters of every place of which a stream was ever captured.
+    pub fn places(&self) -> Vec<(InstanceId, [Option<Counters>; 2])> {
+        let mut places: Vec<InstanceId> = self.tallies.keys().map(|(place, _)| *place).collect();
+        places.dedup();
+        let of = |place| Stream::BOTH.map(|stream| self.counters(place, stream));
+        places.into_iter().map(|place| (place, of(place))).collect()
+    }
+
+    /// Forgets the counters of an app that is no more.
+    pub fn forget(&mut self, app: AppId) {
+        self.tallies.retain(|(place, _), _| place.app != app);
     }
 
     /// Moves what waits in the pipes now, then ends the thread and waits for that. Pipes that are

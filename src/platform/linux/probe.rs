@@ -257,6 +257,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
             let (mut stream, _from) = listener.accept().unwrap();
+            // An answer that comes before the question is none.
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
         });

@@ -1,6 +1,6 @@
 //! Actions that take their time: each is a task of the control runtime that ends in one event.
 
-use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use super::{listen, probe as http, selector::Group, world::Shared};
 use crate::{
@@ -97,8 +97,10 @@ pub(super) async fn tail(
 ) {
     let instances = 0..spec.instances.get();
     let streams = instances.flat_map(|index| [(index, Stream::Out), (index, Stream::Err)]);
-    let paths: Vec<PathBuf> =
+    let mut paths: Vec<PathBuf> =
         streams.map(|(index, stream)| files::paths(&shared.logs, &spec, index, stream)).collect();
+    let mut seen = BTreeSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
     let count = usize::try_from(lines).unwrap_or(usize::MAX);
     let read = tokio::task::spawn_blocking(move || {
         paths.iter().flat_map(|path| super::tail::last_lines(path, count)).collect()

@@ -10,15 +10,26 @@ use std::{
 };
 
 use super::{
-    barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
-    keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, runtime::Runtime,
-    scrapes::Scrapes, succession::Heritage, workers::Workers,
+    barrier::Barrier,
+    clients::Clients,
+    clock,
+    guardian::Guardian,
+    hatchery,
+    inbox::Inbox,
+    keepsakes::Keepsakes,
+    listeners::Listeners,
+    logs::{Counters, Pump},
+    meters::Meters,
+    runtime::Runtime,
+    scrapes::Scrapes,
+    succession::Heritage,
+    workers::Workers,
 };
 use crate::{
-    domain::{Moment, WorkerId},
+    domain::{InstanceId, Logged, Logs, Moment, WorkerId},
     guard::wire::Order,
     store::Store,
-    world::{Action, Event, Launch, Record, World},
+    world::{Action, Depth, Event, Launch, Record, Sample, World},
 };
 
 /// Most events given to the loop at a time.
@@ -168,9 +179,8 @@ impl LinuxWorld {
             Action::Probe(worker) => self.begin(super::tasks::probe(shared, worker)),
             Action::Channel(worker, line) => shared.workers.say(worker, line),
             Action::Sample(workers, depth) => {
-                let mut meters = shared.meters.borrow_mut();
-                let samples = meters.measure(&workers, depth, &shared.workers);
-                shared.inbox.push(Event::Sampled(samples, meters.daemon(depth)));
+                let sample = shared.measure(&workers, depth);
+                shared.inbox.push(Event::Sampled(sample));
             }
             Action::Tail(client, id, spec, lines) => {
                 self.begin(super::tasks::tail(shared, client, id, spec, lines));
@@ -202,7 +212,20 @@ impl Shared {
         }
     }
 
+    fn measure(&self, workers: &[WorkerId], depth: Depth) -> Sample {
+        let mut meters = self.meters.borrow_mut();
+        let logs = match depth {
+            Depth::Cpu => Vec::new(),
+            Depth::Full => self.pump.borrow().as_ref().map(written).unwrap_or_default(),
+        };
+        let workers = meters.measure(workers, depth, &self.workers);
+        Sample { workers, logs, daemon: meters.daemon(depth) }
+    }
+
     fn persist(&self, record: Record) {
+        if let (Record::AppGone(app), Some(pump)) = (&record, &mut *self.pump.borrow_mut()) {
+            pump.forget(*app);
+        }
         let number = self.barrier.borrow_mut().record(&record);
         self.store.write(record);
         if let Some(number) = number {
@@ -273,5 +296,25 @@ impl Shared {
 
     fn spawn(&self, launch: Launch) {
         hatchery::spawn(self, launch);
+    }
+}
+
+/// What the pump has counted, by place.
+fn written(pump: &Pump) -> Vec<(InstanceId, Logs)> {
+    let places = pump.places().into_iter();
+    places
+        .map(|(place, [out, err])| (place, Logs { out: out.map(logged), err: err.map(logged) }))
+        .collect()
+}
+
+fn logged(counters: Counters) -> Logged {
+    let micros = counters.last_write_unix_micros;
+    Logged {
+        bytes: counters.bytes,
+        lines: None,
+        rotations: counters.rotations,
+        dropped_bytes: counters.dropped_bytes,
+        blocked: counters.blocked,
+        last_write_unix: (micros > 0).then(|| Duration::from_micros(micros)),
     }
 }

@@ -10,11 +10,13 @@ use std::{
 
 use bunpilot::{
     config::raw::RawApp,
-    domain::{AppId, AppSpec, ClientId, InstanceId, Moment, Strategy, Usage, WorkerId},
+    domain::{
+        AppId, AppSpec, ClientId, InstanceId, Logged, Logs, Moment, Strategy, Usage, WorkerId,
+    },
     supervisor::{Speech, Word},
     world::{
-        Action, Event, Goal, Question, Reach, Record, Saved, SavedApp, SavedInstance, Survivor,
-        World,
+        Action, Event, Goal, Question, Reach, Record, Sample, Saved, SavedApp, SavedInstance,
+        Survivor, World,
     },
 };
 
@@ -329,7 +331,11 @@ impl Outside {
         let usage = Usage { cpu: self.now().since_boot() / 10, ..Usage::default() };
         let mut samples: Vec<(WorkerId, Usage)> = workers.iter().map(|it| (*it, usage)).collect();
         samples.retain(|_| !self.luck.percent(5));
-        self.soon(Event::Sampled(samples, usage));
+        let logged = Some(Logged { bytes: self.now().since_boot().as_secs(), ..Logged::default() });
+        // Also of apps that are deleted meanwhile.
+        let logs = workers.iter().map(|it| (it.instance, Logs { out: logged, err: None }));
+        let logs = logs.collect();
+        self.soon(Event::Sampled(Sample { workers: samples, logs, daemon: usage }));
     }
 
     fn judge_signal(&mut self, worker: WorkerId) {

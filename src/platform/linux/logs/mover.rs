@@ -28,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    PumpNotice, STRANDED_MAX, Target,
+    PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
     pace::{Batch, Pace, Pacer},
@@ -49,7 +49,7 @@ const TIMER: u64 = 1;
 const FIRST_KEY: u64 = 2;
 
 /// Rest before a file that cannot be written is tried again; below the 250 ms we promise.
-const STUCK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const STUCK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Rest before a pipe is looked at again that the selector refused to watch.
 const UNWATCHED_AGAIN: Duration = Duration::from_millis(50);
@@ -101,8 +101,10 @@ impl Mover {
     pub(super) fn new(
         commands: Receiver<Command>,
         bell: OwnedFd,
+        setup: Setup,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
+        let Setup { stage, indexes } = setup;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self {
             commands,
@@ -117,12 +119,23 @@ impl Mover {
             next_key: FIRST_KEY,
             budget: Budget::read(),
             pacer: Pacer::default(),
-            tools: Tools { peek: Peek::new()?, reaper: Reaper::default(), tell },
+            tools: Tools {
+                peek: Peek::new()?,
+                stage,
+                reaper: Reaper::default(),
+                tell,
+                indexes,
+                records: Vec::new(),
+                unix_micros: unix_micros(),
+            },
         })
     }
 
     /// Arms what is watched for the pump's whole life.
     pub(super) fn begin(&mut self, selector: &mut impl Selector) -> io::Result<()> {
+        let Tools { stage, peek, .. } = &mut self.tools;
+        // If its file cannot be written now, those who need the stage try again.
+        let _later = stage.recover(peek, now());
         selector.arm(self.bell.as_fd(), COMMANDS)?;
         selector.arm(self.timer.as_fd(), TIMER)
     }
@@ -130,6 +143,7 @@ impl Mover {
     /// Serves all that is `ready`. Fails only if `selector` is broken.
     pub(super) fn turn(&mut self, selector: &mut impl Selector, ready: &[u64]) -> io::Result<Pace> {
         let now = now();
+        self.tools.unix_micros = unix_micros();
         let mut batch = Batch::None;
         // Commands first: what a worker writes after a command was given must obey it.
         if ready.contains(&COMMANDS) {
@@ -177,13 +191,18 @@ impl Mover {
         if let Some(replaced) = self.keys.get(&(worker, stream)).copied() {
             self.close(selector, replaced);
         }
+        let form = target.form(worker, stream);
         let key = self.new_key();
         let capacity = self.budget.widen(key, &pipe, target.pipe_bytes);
-        self.tools.peek.fit(capacity);
+        // A look must not see more than the stage can take.
+        let capacity_staged = self.tools.stage.fit(capacity);
+        self.tools.peek.fit(capacity_staged);
+        let capacity = if form.is_some() { capacity.min(capacity_staged) } else { capacity };
         let outlet = self.outlet_for(&target.path, target.keep);
         let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
             outlet.join(alone, now);
+            outlet.on_full = target.on_full;
         }
         self.keys.insert((worker, stream), key);
         self.inlets.insert(
@@ -194,6 +213,7 @@ impl Mover {
                 worker,
                 stream,
                 outlet,
+                form,
                 capacity,
                 tally,
                 last_words: None,
@@ -331,6 +351,9 @@ impl Mover {
         self.keys.remove(&(inlet.worker, inlet.stream));
         self.budget.release(key);
         if let Some(outlet) = self.outlets.get_mut(&inlet.outlet) {
+            if outlet.writers == 1 {
+                outlet.give_up_loss(&inlet, &mut self.tools, now());
+            }
             outlet.leave(key);
             if outlet.writers == 0 {
                 self.paths.remove(outlet.sink.path());
@@ -376,7 +399,8 @@ fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
     }
     if let Some(since) = outlet.trouble.take() {
         let path = outlet.sink.path().to_owned();
-        (tools.tell)(PumpNotice::Resumed { path, after: now.since(since) });
+        let after = now.since(since);
+        (tools.tell)(PumpNotice::Resumed { path, after, dropped_bytes: 0 });
     }
 }
 
@@ -392,4 +416,10 @@ fn silence(fd: &OwnedFd) -> io::Result<()> {
 fn now() -> Moment {
     let time = clock_gettime(ClockId::Monotonic);
     Moment::from_boot(Duration::try_from(time).unwrap_or_default())
+}
+
+/// Now, on the clock people read, in microseconds since the Unix epoch.
+pub(super) fn unix_micros() -> u64 {
+    let time = Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default();
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -6,6 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -13,29 +14,33 @@ use std::{
 use rustix::io::ioctl_fionread;
 
 use crate::{
-    domain::{Moment, WorkerId},
+    domain::{Moment, OnFull, WorkerId},
     logs::{
         Stream,
         cut::{Before, Cut, cut, whole_lines},
+        record::Form,
     },
 };
 
 use super::{
     PumpNotice,
+    full::Loss,
     peek::{Peek, Seen},
     reaper::Reaper,
     sink::{Moved, Sink},
+    stage::Stage,
     tally::Tally,
+    times::Times,
 };
 
 /// Rotations one pipe may bring about before others get their turn.
-const ROTATIONS_PER_TURN_MAX: usize = 16;
+pub(super) const ROTATIONS_PER_TURN_MAX: usize = 16;
 
 /// How long half a line may keep the other writers of a file waiting, or wait itself.
-const HALF_LINE_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const HALF_LINE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Rest before a writer of a shared file that had to wait looks again.
-const SHARE_AGAIN: Duration = Duration::from_millis(10);
+pub(super) const SHARE_AGAIN: Duration = Duration::from_millis(10);
 
 /// Rest before a terminal that takes no more is tried again.
 const DEVICE_AGAIN: Duration = Duration::from_millis(20);
@@ -51,6 +56,8 @@ pub(super) struct Inlet {
     pub(super) worker: WorkerId,
     pub(super) stream: Stream,
     pub(super) outlet: u64,
+    /// What its lines are written as; `None`: as they are.
+    pub(super) form: Option<Form>,
     pub(super) capacity: usize,
     pub(super) tally: Arc<Tally>,
     /// Bytes still to be moved once the worker is gone; what others write later is not its.
@@ -68,27 +75,44 @@ impl Inlet {
         ioctl_fionread(&self.pipe).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
     }
 
-    fn allowance(&self) -> usize {
+    pub(super) fn allowance(&self) -> usize {
         self.last_words.unwrap_or(usize::MAX).min(self.capacity)
     }
 
-    fn moved(&mut self, bytes: usize) {
-        self.tally.moved(bytes);
+    pub(super) fn moved(&mut self, bytes: usize, unix_micros: u64) {
+        self.tally.moved(bytes, unix_micros);
         if let Some(left) = &mut self.last_words {
             *left = left.saturating_sub(bytes);
         }
     }
 
+    /// Counts bytes thrown away.
+    pub(super) fn lost(&mut self, bytes: u64) {
+        self.tally.dropped(bytes);
+        if let Some(left) = &mut self.last_words {
+            *left = left.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+    }
+
     /// Whether half a line of `len` bytes must go to the file as it is.
-    fn is_overdue(&mut self, len: usize, now: Moment) -> bool {
+    pub(super) fn is_overdue(&mut self, len: usize, now: Moment) -> bool {
+        let since = self.half_line_since(len, now);
+        self.last_words.is_some() || self.is_full(len) || now.since(since) >= HALF_LINE_PATIENCE
+    }
+
+    /// Since when the half line at the head of the pipe has been `len` bytes long.
+    pub(super) fn half_line_since(&mut self, len: usize, now: Moment) -> Moment {
         let since = match self.half_line {
             Some((seen, since)) if seen == len => since,
             Some(_) | None => now,
         };
         self.half_line = Some((len, since));
-        self.last_words.is_some()
-            || len.saturating_add(FULL_MARGIN_BYTES) > self.capacity
-            || now.since(since) >= HALF_LINE_PATIENCE
+        since
+    }
+
+    /// Whether `bytes` may be all the pipe can hold.
+    pub(super) fn is_full(&self, bytes: usize) -> bool {
+        bytes.saturating_add(FULL_MARGIN_BYTES) > self.capacity
     }
 }
 
@@ -110,8 +134,27 @@ pub(super) enum Outcome {
 /// What all outlets use.
 pub(super) struct Tools {
     pub(super) peek: Peek,
+    pub(super) stage: Stage,
     pub(super) reaper: Reaper,
     pub(super) tell: Box<dyn Fn(PumpNotice) + Send>,
+    /// Where indexes are kept.
+    pub(super) indexes: PathBuf,
+    /// Records being made.
+    pub(super) records: Vec<u8>,
+    /// When this turn began, since the Unix epoch.
+    pub(super) unix_micros: u64,
+}
+
+/// Where and when moved bytes are noted.
+struct Ledger<'a> {
+    indexes: &'a Path,
+    unix_micros: u64,
+}
+
+impl<'a> Ledger<'a> {
+    fn of(tools: &'a Tools) -> Self {
+        Self { indexes: &tools.indexes, unix_micros: tools.unix_micros }
+    }
 }
 
 /// A file and those who write to it.
@@ -122,6 +165,11 @@ pub(super) struct Outlet {
     pub(super) writers: usize,
     /// Since when it cannot be written.
     pub(super) trouble: Option<Moment>,
+    /// What happens to output while the file cannot be written.
+    pub(super) on_full: OnFull,
+    /// Output being thrown away.
+    pub(super) loss: Option<Loss>,
+    times: Times,
     holder: Option<Holder>,
     rotation: Rotation,
 }
@@ -141,7 +189,16 @@ enum Rotation {
 
 impl Outlet {
     pub(super) fn new(sink: Sink) -> Self {
-        Self { sink, writers: 0, trouble: None, holder: None, rotation: Rotation::Works }
+        Self {
+            sink,
+            writers: 0,
+            trouble: None,
+            on_full: OnFull::Block,
+            loss: None,
+            times: Times::default(),
+            holder: None,
+            rotation: Rotation::Works,
+        }
     }
 
     /// Lets one more pipe write; `other` wrote alone until now.
@@ -162,13 +219,52 @@ impl Outlet {
         }
     }
 
-    /// Moves what waits in `inlet` to the file, at most one pipe-full.
+    /// Whether another pipe than `key` has the file for itself.
+    pub(super) fn is_held(&self, key: u64, now: Moment) -> bool {
+        self.holder.is_some_and(|holder| now < holder.until && holder.key != key)
+    }
+
+    /// Whether half a line of the pipe `key` ends the file.
+    pub(super) fn is_holder(&self, key: u64) -> bool {
+        self.holder.is_some_and(|holder| holder.key == key)
+    }
+
+    /// Whose half line ends the file, and until when the others wait for the rest.
+    pub(super) fn hold(&mut self, holder: Option<(u64, Moment)>) {
+        self.holder = holder.map(|(key, until)| Holder { key, until });
+    }
+
+    /// Moves what waits in `inlet` to the file, at most one pipe-full, or says why not. Where the
+    /// file cannot be written, its policy comes first.
     pub(super) fn advance(&mut self, inlet: &mut Inlet, tools: &mut Tools, now: Moment) -> Outcome {
+        if self.loss.is_some() && !self.is_over(inlet, tools, now) {
+            return self.lose(inlet, tools, now);
+        }
+        loop {
+            match self.step(inlet, tools, now) {
+                Outcome::Stuck(error) if self.makes_room(&error, tools) => {}
+                Outcome::Stuck(error) if self.on_full == OnFull::Drop => {
+                    self.begin_loss(&error, tools, now);
+                    return self.lose(inlet, tools, now);
+                }
+                outcome @ (Outcome::Moved(_)
+                | Outcome::Empty
+                | Outcome::Ended
+                | Outcome::Later(_)
+                | Outcome::Stuck(_)) => return outcome,
+            }
+        }
+    }
+
+    fn step(&mut self, inlet: &mut Inlet, tools: &mut Tools, now: Moment) -> Outcome {
         if inlet.last_words == Some(0) {
             return Outcome::Ended;
         }
         if let Err(error) = self.sink.prepare(now) {
             return Outcome::Stuck(error);
+        }
+        if inlet.form.is_some() {
+            return self.compose(inlet, tools, now);
         }
         if self.writers > 1 {
             return self.share(inlet, tools, now);
@@ -176,15 +272,17 @@ impl Outlet {
         let allowance = inlet.allowance();
         let room = usize::try_from(self.sink.room_bytes(now)).unwrap_or(usize::MAX);
         if room > allowance {
-            return self.splice(inlet, allowance);
+            return self.splice(inlet, allowance, &Ledger::of(tools));
         }
         let waiting = inlet.waiting_bytes().min(allowance);
         if (1..=room).contains(&waiting) {
-            return self.splice(inlet, waiting);
+            return self.splice(inlet, waiting, &Ledger::of(tools));
         }
-        let Tools { peek, reaper, tell } = tools;
-        match peek.look(inlet.pipe.as_fd(), allowance) {
-            Ok(Seen::Bytes(seen)) => self.fill(inlet, seen, reaper, tell, now),
+        match tools.peek.look(inlet.pipe.as_fd(), allowance) {
+            Ok(Seen::Bytes(seen)) => {
+                let take = seen.len();
+                self.fill(inlet, take, tools, now)
+            }
             Ok(Seen::Nothing) => Outcome::Empty,
             Ok(Seen::End) => Outcome::Ended,
             Err(error) => Outcome::Stuck(error),
@@ -193,40 +291,33 @@ impl Outlet {
 
     /// As [`Outlet::advance`], for a file with other writers: moves whole lines.
     fn share(&mut self, inlet: &mut Inlet, tools: &mut Tools, now: Moment) -> Outcome {
-        let held = self.holder.filter(|holder| now < holder.until).map(|holder| holder.key);
-        if held.is_some_and(|key| key != inlet.key) {
+        if self.is_held(inlet.key, now) {
             return Outcome::Later(SHARE_AGAIN);
         }
-        let Tools { peek, reaper, tell } = tools;
-        let seen = match peek.look(inlet.pipe.as_fd(), inlet.allowance()) {
+        let holds = self.holder.is_some_and(|holder| now < holder.until);
+        let seen = match tools.peek.look(inlet.pipe.as_fd(), inlet.allowance()) {
             Ok(Seen::Bytes(seen)) => seen,
             Ok(Seen::Nothing) => return Outcome::Empty,
             Ok(Seen::End) => return Outcome::Ended,
             Err(error) => return Outcome::Stuck(error),
         };
         let take = match whole_lines(seen) {
-            0 if held.is_some() || inlet.is_overdue(seen.len(), now) => seen.len(),
+            0 if holds || inlet.is_overdue(seen.len(), now) => seen.len(),
             0 => return Outcome::Later(SHARE_AGAIN),
             whole => whole,
         };
         inlet.half_line = None;
-        let taken = &seen[..take];
-        let outcome = self.fill(inlet, taken, reaper, tell, now);
+        let outcome = self.fill(inlet, take, tools, now);
         let half = self.sink.before().is_ok_and(|before| before == Before::HalfLine);
         let key = inlet.key;
         self.holder = half.then(|| Holder { key, until: now.after(HALF_LINE_PATIENCE) });
         outcome
     }
 
-    /// Moves the bytes `seen` at the head of the pipe, rotating wherever a file is full.
-    fn fill(
-        &mut self,
-        inlet: &mut Inlet,
-        mut seen: &[u8],
-        reaper: &mut Reaper,
-        tell: &dyn Fn(PumpNotice),
-        now: Moment,
-    ) -> Outcome {
+    /// Moves the first `take` bytes of the last look, rotating wherever a file is full.
+    fn fill(&mut self, inlet: &mut Inlet, take: usize, tools: &mut Tools, now: Moment) -> Outcome {
+        let ledger = Ledger { indexes: &tools.indexes, unix_micros: tools.unix_micros };
+        let mut seen = &tools.peek.seen()[..take];
         let mut moved = 0;
         for _ in 0..ROTATIONS_PER_TURN_MAX {
             let before = match self.sink.before() {
@@ -237,12 +328,12 @@ impl Outlet {
                 Cut::All => (seen.len(), false),
                 Cut::At(take) => (take, true),
             };
-            if let Err(outcome) = self.splice_all(inlet, take) {
+            if let Err(outcome) = self.splice_all(inlet, take, &ledger) {
                 return outcome;
             }
             moved += take;
             seen = &seen[take..];
-            if full && let Err(error) = self.rotate(inlet, reaper, tell, now) {
+            if full && let Err(error) = self.rotate(inlet, &mut tools.reaper, &*tools.tell, now) {
                 return Outcome::Stuck(error);
             }
             if seen.is_empty() {
@@ -254,7 +345,7 @@ impl Outlet {
 
     /// Rotates. A rotation that fails is told once and tried again later; only a file that can no
     /// longer be opened at all is an error.
-    fn rotate(
+    pub(super) fn rotate(
         &mut self,
         inlet: &Inlet,
         reaper: &mut Reaper,
@@ -274,10 +365,14 @@ impl Outlet {
         self.sink.prepare(now)
     }
 
-    fn splice(&mut self, inlet: &mut Inlet, len_max: usize) -> Outcome {
+    fn splice(&mut self, inlet: &mut Inlet, len_max: usize, ledger: &Ledger<'_>) -> Outcome {
+        let position = self.sink.position();
         match self.sink.splice(inlet.pipe.as_fd(), len_max) {
             Moved::Bytes(bytes) => {
-                inlet.moved(bytes);
+                inlet.moved(bytes, ledger.unix_micros);
+                if let Some((_, offset)) = position {
+                    self.times.note(ledger.indexes, &self.sink, offset, ledger.unix_micros);
+                }
                 Outcome::Moved(bytes)
             }
             Moved::Empty if self.sink.is_device() && inlet.waiting_bytes() > 0 => {
@@ -290,10 +385,15 @@ impl Outlet {
     }
 
     /// Moves exactly `len` bytes, or says why not all of them.
-    fn splice_all(&mut self, inlet: &mut Inlet, len: usize) -> Result<(), Outcome> {
+    fn splice_all(
+        &mut self,
+        inlet: &mut Inlet,
+        len: usize,
+        ledger: &Ledger<'_>,
+    ) -> Result<(), Outcome> {
         let mut left = len;
         while left > 0 {
-            match self.splice(inlet, left) {
+            match self.splice(inlet, left, ledger) {
                 Outcome::Moved(bytes) => left -= bytes,
                 outcome @ (Outcome::Empty
                 | Outcome::Ended

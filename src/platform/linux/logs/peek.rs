@@ -61,6 +61,11 @@ impl Peek {
         Ok(Seen::Bytes(&self.buffer))
     }
 
+    /// What the last look saw.
+    pub(super) fn seen(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Gives the memory of the last look back.
     pub(super) fn forget(&mut self) {
         self.buffer = Vec::new();

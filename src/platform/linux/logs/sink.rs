@@ -1,16 +1,16 @@
-//! One file that output goes to: opens it, notices what others do to it, and rotates it.
+//! One file that output goes to: opens it, notices what others do to it, and has it rotated.
 //!
-//! Never decides which pipe may write next.
+//! Never decides which pipe may write next, and never changes a name: that is [`row`]'s.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write as _},
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -20,22 +20,19 @@ use rustix::{
 
 use crate::{
     domain::{Keep, Moment},
-    logs::{
-        cut::Before,
-        rotation::{FileId, Found, Slot, Step, plan, recover},
-    },
+    logs::{cut::Before, rotation::FileId},
 };
 
-use super::reaper::Reaper;
+use super::{
+    reaper::Reaper,
+    row::{self, FILE_MODE, id, identity},
+};
 
 /// Longest time until a file that somebody renamed or removed is noticed.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Rest after a rotation that failed; until then the file grows past its limit.
 const ROTATE_AGAIN: Duration = Duration::from_secs(1);
-
-/// Access rights of files this makes, before the umask, as the original's.
-const FILE_MODE: u32 = 0o644;
 
 /// What came of one splice.
 #[derive(Debug)]
@@ -145,6 +142,47 @@ impl Sink {
         Ok(if byte == *b"\n" { Before::WholeLine } else { Before::HalfLine })
     }
 
+    /// Which file is open and where its next byte goes; `None` for what has no size.
+    pub(super) fn position(&self) -> Option<(FileId, u64)> {
+        let open = self.open.as_ref()?;
+        Some((open.id, open.size_bytes?))
+    }
+
+    /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
+    pub(super) fn born_unix_micros(&self) -> u64 {
+        let facts = self.open.as_ref().and_then(|open| open.file.metadata().ok());
+        let born = facts.and_then(|facts| facts.created().ok());
+        let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(0)
+    }
+
+    /// Writes `bytes` to the end of the file: all of them, or none and an error.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(Open { file, size_bytes, .. }) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(size) = size_bytes else { return file.write_all(bytes) };
+        if let Err(error) = file.write_all_at(bytes, *size) {
+            file.set_len(*size)?;
+            return Err(error);
+        }
+        *size += u64::try_from(bytes.len()).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Takes back what was written to `file`, if that is still the open one, after `offset`.
+    pub(super) fn cut_back(&mut self, file: FileId, offset: u64) -> io::Result<()> {
+        if let Some(open) = &mut self.open
+            && open.id == file
+            && let Some(size) = &mut open.size_bytes
+            && *size > offset
+        {
+            open.file.set_len(offset)?;
+            *size = offset;
+        }
+        Ok(())
+    }
+
     /// Moves up to `len_max` bytes from `pipe` to the end of the file, without copying them and
     /// without ever holding them: whoever dies here, each byte is in the pipe or in the file.
     pub(super) fn splice(&mut self, pipe: BorrowedFd<'_>, len_max: usize) -> Moved {
@@ -170,10 +208,7 @@ impl Sink {
             self.open = None;
             return self.prepare(now);
         }
-        let present = |slot| identity(&Slot::Rotated(slot).path(&self.path)).is_some();
-        let rotated = plan(self.keep.max_files, present)
-            .into_iter()
-            .try_for_each(|step| carry_out(&self.path, step, reaper));
+        let rotated = row::rotate(&self.path, &self.keep, reaper);
         match rotated.and_then(|()| open(&self.path)) {
             Ok(fresh) => self.open = Some(fresh),
             Err(error) => {
@@ -188,9 +223,7 @@ impl Sink {
 
 /// Opens the file to append to, with its folder, after a rotation cut short was finished.
 fn open(path: &Path) -> io::Result<Open> {
-    for step in recover(found(path)) {
-        carry_out(path, step, &mut Reaper::default())?;
-    }
+    row::mend(path)?;
     let file = match open_or_create(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -212,61 +245,4 @@ fn open_or_create(path: &Path) -> io::Result<File> {
         .mode(FILE_MODE)
         .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
         .open(path)
-}
-
-fn carry_out(path: &Path, step: Step, reaper: &mut Reaper) -> io::Result<()> {
-    match step {
-        Step::Create => create_like(path, &Slot::Fresh.path(path)),
-        Step::Remove(slot) => remove(&slot.path(path), reaper),
-        Step::Rename(from, to) => fs::rename(from.path(path), to.path(path)),
-        Step::Link(from, to) => link(&from.path(path), &to.path(path)),
-    }
-}
-
-/// Creates an empty file with the rights the old one has.
-fn create_like(old: &Path, new: &Path) -> io::Result<()> {
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(new)?;
-    match fs::metadata(old) {
-        Ok(facts) => file.set_permissions(facts.permissions()),
-        Err(_) => Ok(()),
-    }
-}
-
-/// Removes the name at once and lets `reaper` free the space: for a large file that takes
-/// milliseconds.
-fn remove(path: &Path, reaper: &mut Reaper) -> io::Result<()> {
-    let held = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    fs::remove_file(path)?;
-    if let Ok(file) = held {
-        reaper.drop_later(file);
-    }
-    Ok(())
-}
-
-/// Links, or renames where the file system has no hard links.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to).map_err(|error| (error.raw_os_error(), error)) {
-        Ok(()) => Ok(()),
-        Err((Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK), _)) => {
-            fs::rename(from, to)
-        }
-        Err((_, error)) => Err(error),
-    }
-}
-
-fn found(path: &Path) -> Found {
-    Found {
-        current: identity(path),
-        first: identity(&Slot::Rotated(1).path(path)),
-        fresh: identity(&Slot::Fresh.path(path)),
-    }
-}
-
-fn identity(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().map(|facts| id(&facts))
-}
-
-fn id(facts: &fs::Metadata) -> FileId {
-    FileId { device: facts.dev(), inode: facts.ino() }
 }

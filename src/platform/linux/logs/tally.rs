@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// What happened to one stream of one worker since it was captured.
+/// What happened to one stream of a place since it was first captured, whoever filled the place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Bytes moved to the file.
@@ -14,8 +14,11 @@ pub struct Counters {
     pub batches: u64,
     /// Rotations this stream brought about.
     pub rotations: u64,
-    /// Bytes thrown away; see [`STRANDED_MAX`](super::STRANDED_MAX).
+    /// Bytes thrown away: see [`OnFull::Drop`](crate::domain::OnFull::Drop) and
+    /// [`STRANDED_MAX`](super::STRANDED_MAX).
     pub dropped_bytes: u64,
+    /// When bytes were last moved, in microseconds since the Unix epoch; 0: never.
+    pub last_write_unix_micros: u64,
     /// How long the stream had to wait because its file could not be written: no space, no
     /// permission, an I/O error. Grows while it waits.
     pub blocked: Duration,
@@ -28,11 +31,13 @@ pub(super) struct Tally {
     batches: AtomicU64,
     rotations: AtomicU64,
     dropped_bytes: AtomicU64,
+    last_write_unix_micros: AtomicU64,
     blocked_micros: AtomicU64,
 }
 
 impl Tally {
-    pub(super) fn moved(&self, bytes: usize) {
+    pub(super) fn moved(&self, bytes: usize, unix_micros: u64) {
+        self.last_write_unix_micros.store(unix_micros, Relaxed);
         self.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
         self.batches.fetch_add(1, Relaxed);
     }
@@ -56,6 +61,7 @@ impl Tally {
             batches: self.batches.load(Relaxed),
             rotations: self.rotations.load(Relaxed),
             dropped_bytes: self.dropped_bytes.load(Relaxed),
+            last_write_unix_micros: self.last_write_unix_micros.load(Relaxed),
             blocked: Duration::from_micros(self.blocked_micros.load(Relaxed)),
         }
     }

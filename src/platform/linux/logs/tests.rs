@@ -1,5 +1,6 @@
 //! Real pipes, real files, both engines.
 
+mod forms;
 mod full_disk;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 };
 
 use super::*;
-use crate::{domain::AppId, logs::rotation::Slot};
+use crate::logs::rotation::Slot;
 
 /// How long a test waits for something that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +54,7 @@ struct Rig {
 impl Rig {
     fn new(engine: Engine) -> Self {
         let (tell, notices) = channel();
-        let pump = Pump::start_on(engine, move |notice| drop(tell.send(notice))).unwrap();
+        let pump = Pump::start_on(engine, setup(), move |notice| drop(tell.send(notice))).unwrap();
         assert_eq!(pump.engine(), engine);
         Self { pump, notices }
     }
@@ -76,8 +77,13 @@ impl Rig {
     }
 
     fn counters(&self, index: u16) -> Counters {
-        self.pump.counters(worker(index), Stream::Out).unwrap()
+        self.pump.counters(worker(index).instance, Stream::Out).unwrap()
     }
+}
+
+fn setup() -> Setup {
+    let indexes = std::env::temp_dir().join(format!("bunpilot-pump-index-{}", std::process::id()));
+    Setup { stage: Stage::new().unwrap(), indexes }
 }
 
 fn worker(index: u16) -> WorkerId {

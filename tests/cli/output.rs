@@ -1,0 +1,115 @@
+//! What becomes of workers' output, as the configuration has it.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde_json::json;
+
+use crate::test::{Home, declared, kill, wait_for};
+
+/// Where a process's descriptor leads.
+#[track_caller]
+fn target(pid: u32, descriptor: u8) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap()
+}
+
+/// Names in the log folder of `app`; none if there is no folder.
+fn files(home: &Home, app: &str) -> Vec<String> {
+    let entries = fs::read_dir(home.log(app, "")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The ticks of each worker in one merged file and its rotated ones, oldest first. Every line must
+/// be a whole one.
+#[track_caller]
+fn ticks(home: &Home, app: &str) -> BTreeMap<u32, Vec<usize>> {
+    let current = home.log(app, &format!("{app}-out.log"));
+    let rotated = |number: usize| home.log(app, &format!("{app}-out.log.{number}"));
+    let older: Vec<_> = (1..100).map(rotated).take_while(|it| it.exists()).collect();
+    let mut ticks: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for path in older.iter().rev().chain([&current]) {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "{}: a torn line", path.display());
+        for line in text.lines() {
+            let words: Vec<_> = line.split(' ').collect();
+            let ["tick", worker, number] = words[..] else { panic!("no whole line: `{line}`") };
+            ticks.entry(worker.parse().unwrap()).or_default().push(number.parse().unwrap());
+        }
+    }
+    ticks
+}
+
+/// Four workers share a file over rotations and the death of the daemon; a chosen file is taken as
+/// it is by all.
+#[test]
+fn merged_workers_write_whole_lines_to_one_file() {
+    let home = Home::new();
+    let chosen = home.path("chosen.log");
+    let more = json!({
+        "instances": 4,
+        "env": { "EVERY": "0.005" },
+        "logs": { "merge": true, "maxSize": 2048, "maxFiles": 99, "errFile": chosen },
+    });
+    home.start([declared("tick", "ticker.sh", more)]).succeeded();
+    let third = home.log("tick", "tick-out.log.3");
+    wait_for("some rotations", || third.exists().then_some(()));
+    kill(home.daemon());
+    let seventh = home.log("tick", "tick-out.log.7");
+    wait_for("more rotations", || seventh.exists().then_some(()));
+    let shown = home.ok(["logs", "tick", "--lines", "10", "--out"]);
+    assert!(shown.lines().count() == 10 && shown.lines().all(|it| it.starts_with("tick")));
+    home.ok(["stop", "tick", "--force"]);
+
+    let ticks = ticks(&home, "tick");
+    assert_eq!(ticks.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    for (worker, numbers) in ticks {
+        assert!(numbers.iter().copied().eq(0..numbers.len()), "worker {worker}: {numbers:?}");
+    }
+    assert!(files(&home, "tick").iter().all(|name| name.starts_with("tick-out.log")));
+    let errors = fs::read_to_string(chosen).unwrap();
+    let mut errors: Vec<_> = errors.lines().collect();
+    errors.sort_unstable();
+    assert_eq!(errors, [0, 1, 2, 3].map(|worker| format!("ticker {worker} begins")));
+}
+
+/// What nobody keeps needs no pipe, now and after the next daemon has taken over.
+#[test]
+fn output_that_is_not_kept_has_no_pipe() {
+    let home = Home::new();
+    let silent = json!({ "logs": { "mode": "off" } });
+    let half = json!({ "instances": 2, "logs": { "outFile": "/dev/null" } });
+    home.start([declared("silent", "ticker.sh", silent), declared("half", "ticker.sh", half)])
+        .succeeded();
+    let silent = home.online("silent", 1)[0].pid;
+    let halves: Vec<_> = home.online("half", 2).iter().map(|it| it.pid).collect();
+    let nowhere = PathBuf::from("/dev/null");
+    assert!([1, 2].iter().all(|descriptor| target(silent, *descriptor) == nowhere));
+    for pid in &halves {
+        assert_eq!(target(*pid, 1), nowhere);
+        assert!(target(*pid, 2).to_string_lossy().starts_with("pipe:["));
+    }
+    wait_for("errors", || {
+        (files(&home, "half") == ["half-0-err.log", "half-1-err.log"]).then_some(())
+    });
+    assert_eq!(files(&home, "silent"), [""; 0]);
+
+    let old = home.daemon();
+    kill(old);
+    wait_for("the next daemon", || (home.daemon() != old).then_some(()));
+    assert_eq!(home.online("silent", 1)[0].pid, silent, "it was taken over");
+    home.ok(["restart", "silent", "half"]);
+    let next = home.online("silent", 1)[0].pid;
+    assert_ne!(next, silent);
+    assert_eq!(target(next, 1), nowhere);
+    home.ok(["stop", "all", "--force"]);
+}
+
+#[test]
+fn words_nobody_knows_are_refused() {
+    let home = Home::new();
+    let more = json!({ "logs": { "mode": "timestamp", "maxAge": "0s" } });
+    let output = home.start([declared("tick", "ticker.sh", more)]);
+    let output = output.refused("did you mean `timestamps`?").refused("from 1 s to 3660 d");
+    assert_eq!(output.code, 78);
+}
