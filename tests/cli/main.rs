@@ -10,6 +10,7 @@ mod crowd;
 mod defects;
 mod deploy;
 mod fallbacks;
+mod log_storm;
 mod operator;
 mod output;
 mod quick_start;
