@@ -5,6 +5,7 @@
 
 mod answers;
 mod apps;
+mod blockages;
 mod commands;
 mod core;
 mod jobs;

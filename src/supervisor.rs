@@ -137,6 +137,8 @@ impl Supervisor {
             | Event::Client(..)
             | Event::ClientClosed(_)
             | Event::Asked(..)
+            | Event::LogBlocked(_)
+            | Event::LogResumed(_)
             | Event::StoreFailed(_)
             | Event::StoreRecovered
             | Event::Signalled(_) => (),

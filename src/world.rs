@@ -13,7 +13,7 @@ pub use self::{
     start::{Facts, Fate, Life, Start},
 };
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use crate::domain::{
     AppId, AppSpec, ClientId, Exit, InstanceId, Lane, Logs, Moment, Pid, Signal, Usage, WorkerId,
@@ -142,6 +142,10 @@ pub enum Event {
     StoreFailed(String),
     /// The database is written again.
     StoreRecovered,
+    /// A log file cannot be written. Said once, until [`Event::LogResumed`].
+    LogBlocked(Blockage),
+    /// The log file is written again, or nobody wants to any more.
+    LogResumed(PathBuf),
     /// Somebody sent the daemon this signal: SIGTERM and SIGINT end it, SIGHUP reloads all.
     Signalled(Signal),
 }
@@ -155,6 +159,28 @@ pub struct Sample {
     pub logs: Vec<(InstanceId, Logs)>,
     /// What the daemon itself uses.
     pub daemon: Usage,
+}
+
+/// A log file that cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blockage {
+    /// The file.
+    pub path: PathBuf,
+    /// Whose output is meant for it.
+    pub apps: Vec<AppId>,
+    /// Why, in the system's words.
+    pub reason: String,
+    /// What becomes of the output.
+    pub output: Meanwhile,
+}
+
+/// What becomes of output that cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It stays in its pipe, and once that is full the worker waits.
+    Waits,
+    /// It is thrown away.
+    Dropped,
 }
 
 /// What one probe saw.

@@ -125,8 +125,9 @@ fn row(worker: &WorkerStatus, now: u64) -> Vec<Cell> {
     ]
 }
 
-/// Why workers are not online, and what they say of themselves.
+/// What an operator should see, why workers are not online, and what they say of themselves.
 fn remarks(app: &AppStatus, now: u64, out: &mut Out) -> Outcome {
+    app.warnings.iter().try_for_each(|it| out.warn(it))?;
     for worker in &app.workers {
         let retry = worker.next_retry_at.map(|at| {
             let seconds = at.saturating_sub(now).div_ceil(1000);

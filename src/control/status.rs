@@ -28,6 +28,9 @@ pub struct AppStatus {
     /// The file the configuration came from.
     #[serde(default)]
     pub config_path: Option<String>,
+    /// What an operator should see: a log file that cannot be written.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One worker, or one place without a worker.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{
     answers::Questions,
     apps::Apps,
+    blockages::Blockages,
     jobs::{Addressed, Asker, Jobs},
     scrape::Tallies,
     strangers::Strangers,
@@ -37,6 +38,7 @@ pub struct Core {
     pub(super) reloads: BTreeMap<Ticket, (AppId, Moment)>,
     /// What an operator should know, by subject; shown until it is no longer true.
     pub(super) warnings: BTreeMap<String, String>,
+    pub(super) blockages: Blockages,
     sessions: BTreeMap<ClientId, Session>,
     /// Clients that will ask no more but wait for an answer.
     half_open: BTreeSet<ClientId>,
@@ -71,6 +73,7 @@ impl Core {
             tallies: Tallies::default(),
             reloads: BTreeMap::new(),
             warnings: BTreeMap::new(),
+            blockages: Blockages::default(),
             sessions: BTreeMap::new(),
             half_open: BTreeSet::new(),
             strangers: Strangers::default(),
@@ -105,6 +108,8 @@ impl Core {
             Event::StoreRecovered => {
                 self.warnings.remove(DATABASE);
             }
+            Event::LogBlocked(blockage) => self.blockages.begin(blockage),
+            Event::LogResumed(path) => self.blockages.end(path),
             Event::Signalled(signal) => self.signalled(now, *signal),
             Event::Gone(worker) => {
                 self.supervisor.observe(now, event);

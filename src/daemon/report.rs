@@ -26,7 +26,7 @@ impl Core {
             pid: self.facts.pid.0,
             version: self.facts.version.to_owned(),
             engines: self.facts.engines.clone(),
-            warnings: self.warnings.values().cloned().collect(),
+            warnings: self.warnings.values().cloned().chain(self.blockages.all()).collect(),
         }
     }
 
@@ -46,6 +46,7 @@ impl Core {
             balancing: balancing(app.spec()).to_owned(),
             busy: app.under_way().map(ToOwned::to_owned),
             config_path: entry.config_path.clone(),
+            warnings: self.blockages.of(id).collect(),
         })
     }
 

@@ -19,6 +19,7 @@ pub mod logs;
 mod meters;
 mod outbox;
 pub mod probe;
+mod pump;
 mod runtime;
 mod scrapes;
 pub mod selector;

@@ -202,6 +202,8 @@ impl Worker {
             | Event::Client(..)
             | Event::ClientClosed(_)
             | Event::Asked(..)
+            | Event::LogBlocked(_)
+            | Event::LogResumed(_)
             | Event::StoreFailed(_)
             | Event::StoreRecovered
             | Event::Signalled(_) => (),

@@ -1,8 +1,8 @@
 //! What becomes of workers' output, as the configuration has it.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::test::{Home, declared, kill, wait_for};
 
@@ -103,6 +103,39 @@ fn output_that_is_not_kept_has_no_pipe() {
     assert_ne!(next, silent);
     assert_eq!(target(next, 1), nowhere);
     home.ok(["stop", "all", "--force"]);
+}
+
+/// A worker slept in `write(2)`, and nothing but the daemon's log said why.
+#[test]
+fn a_log_that_cannot_be_written_is_told_until_it_is() {
+    let home = Home::new();
+    let file = home.path("out.log");
+    symlink("/dev/full", &file).unwrap();
+    let more = json!({ "env": { "EVERY": "0.02" }, "logs": { "outFile": file } });
+    home.start([declared("tick", "ticker.sh", more), declared("other", "ticker.sh", json!({}))])
+        .succeeded();
+    let told = "out.log` cannot be written: ";
+    let status = |args: [&str; 2]| {
+        let output = home.run(args);
+        output.stdout + &output.stderr
+    };
+    wait_for("the warning", || status(["daemon", "status"]).contains(told).then_some(()));
+    assert!(status(["status", "tick"]).contains(told));
+    assert!(!status(["status", "other"]).contains("cannot be written"));
+
+    fs::remove_file(&file).unwrap();
+    wait_for("its end", || (!status(["daemon", "status"]).contains(told)).then_some(()));
+    assert!(!status(["status", "tick"]).contains("cannot be written"));
+    home.ok(["stop", "tick", "--force"]);
+    let text = fs::read_to_string(&file).unwrap();
+    let ticks = text.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    assert!(text.lines().count() > 3 && ticks.eq(0..text.lines().count()), "{text}");
+    wait_for("the time it was blocked", || {
+        let data: Value = serde_json::from_str(&home.ok(["metrics", "tick", "--json"])).unwrap();
+        let out = &data[0]["workers"][0]["out"];
+        let all = out["bytes"] == text.len() && out["lastWriteAt"].is_u64();
+        (all && out["blockedMillis"].as_u64() > Some(0)).then_some(())
+    });
 }
 
 #[test]

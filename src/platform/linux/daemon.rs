@@ -32,6 +32,7 @@ use super::{
     lock::{LockError, PidFile},
     logs::{JOURNAL_KEY, Pump, PumpNotice, STAGE_KEY, Setup, Stage},
     meters::Meters,
+    pump,
     runtime::Runtime,
     scrapes::Scrapes,
     succession::{self, Heritage},
@@ -417,7 +418,7 @@ async fn serve_http(shared: Rc<Shared>, listener: TcpListener) {
 async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>) {
     while let Some(told) = hear.recv().await {
         match told {
-            Told::Pump(notice) => pump_said(&shared, notice),
+            Told::Pump(notice) => pump::said(&shared, notice),
             Told::Store(StoreNotice::Flushed(token)) => {
                 shared.barrier.borrow_mut().flushed(token);
                 shared.inbox.wake();
@@ -430,34 +431,6 @@ async fn listen_to_threads(shared: Rc<Shared>, mut hear: UnboundedReceiver<Told>
                 shared.inbox.push(Event::StoreRecovered);
             }
         }
-    }
-}
-
-fn pump_said(shared: &Shared, notice: PumpNotice) {
-    match notice {
-        PumpNotice::Closed(worker, _) => shared.stream_closed(worker),
-        PumpNotice::Blocked { path, reason } => {
-            tracing::warn!(path = %path.display(), reason, "a log file cannot be written");
-        }
-        PumpNotice::Dropping { path, reason } => {
-            let path = path.display();
-            tracing::warn!(%path, reason, "a log file cannot be written; output is dropped");
-        }
-        PumpNotice::Evicted { path } => {
-            let path = path.display();
-            tracing::warn!(%path, "no space left; the oldest log file was removed");
-        }
-        PumpNotice::Resumed { path, after, dropped_bytes } => {
-            let path = path.display();
-            tracing::info!(%path, ?after, dropped_bytes, "the log file is written again");
-        }
-        PumpNotice::RotationFailed { path, reason } => {
-            tracing::warn!(path = %path.display(), reason, "a log file cannot be rotated");
-        }
-        PumpNotice::Dropped { worker, stream, bytes } => {
-            tracing::warn!(%worker, %stream, bytes, "last words of a worker were dropped");
-        }
-        PumpNotice::Broken(reason) => tracing::error!(reason, "the log pump ended"),
     }
 }
 

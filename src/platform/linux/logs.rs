@@ -8,6 +8,7 @@
 //! where, by the caller.
 
 mod budget;
+mod census;
 mod compose;
 mod engine;
 mod full;
@@ -43,6 +44,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
     domain::{AppId, AppName, InstanceId, Keep, LogMode, LogSpec, OnFull, WorkerId},
     logs::{
@@ -51,6 +54,7 @@ use crate::{
     },
 };
 
+use census::Census;
 use engine::Choice;
 use mover::{Capture, Command, Mover};
 use tally::Tally;
@@ -141,7 +145,7 @@ pub enum PumpNotice {
         /// The file.
         path: PathBuf,
     },
-    /// The file is being written again.
+    /// The file is being written again, or nobody wants to write it any more.
     Resumed {
         /// The file.
         path: PathBuf,
@@ -219,6 +223,7 @@ pub struct Pump {
     bell: OwnedFd,
     /// By place: whoever fills it next counts on.
     tallies: BTreeMap<(InstanceId, Stream), Arc<Tally>>,
+    census: Census,
     engine: Engine,
     thread: Option<JoinHandle<()>>,
 }
@@ -254,14 +259,15 @@ impl Pump {
     ) -> io::Result<Self> {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mover = Mover::new(received, heard, setup, tell)?;
+        let census = Census::default();
+        let mover = Mover::new(received, heard, setup, census.clone(), tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
             .spawn(move || engine::run(mover, choice, &started))?;
         let engine = outcome.recv().map_err(io::Error::other)??;
         let (commands, thread) = (Some(commands), Some(thread));
-        Ok(Self { commands, bell, tallies: BTreeMap::new(), engine, thread })
+        Ok(Self { commands, bell, tallies: BTreeMap::new(), census, engine, thread })
     }
 
     /// Tells which engine runs.
@@ -319,6 +325,14 @@ impl Pump {
     #[must_use]
     pub fn counters(&self, instance: InstanceId, stream: Stream) -> Option<Counters> {
         self.tallies.get(&(instance, stream)).map(|tally| tally.read())
+    }
+
+    /// Has the lines counted that were written and not counted yet, on a thread of its own; says
+    /// when it is done. `None` if there are none.
+    #[must_use]
+    pub fn recount(&self) -> Option<oneshot::Receiver<()>> {
+        let asked = self.tallies.values().filter(|tally| self.census.ask(tally)).count();
+        (asked > 0).then(|| self.census.done())
     }
 
     /// Reads the counters of every place of which a stream was ever captured.

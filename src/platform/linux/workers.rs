@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::{
         fd::OwnedFd,
@@ -21,7 +21,7 @@ use super::{
     runtime::{Mode, Stream},
 };
 use crate::{
-    domain::{Pid, WorkerId},
+    domain::{AppId, Pid, WorkerId},
     ipc::notify::DATAGRAM_MAX,
     world::{Event, Launch},
 };
@@ -98,6 +98,13 @@ impl Workers {
     /// What was asked for, if the worker is known.
     pub(super) fn launch(&self, worker: WorkerId) -> Option<Launch> {
         self.0.held.borrow().get(&worker).map(|held| held.launch.clone())
+    }
+
+    /// Apps with a worker for which `is_it` holds.
+    pub(super) fn apps(&self, is_it: impl Fn(&Launch) -> bool) -> BTreeSet<AppId> {
+        let held = self.0.held.borrow();
+        let found = held.iter().filter(|(_, held)| is_it(&held.launch));
+        found.map(|(worker, _)| worker.instance.app).collect()
     }
 
     /// Its process, once there is one.

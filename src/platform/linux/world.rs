@@ -9,24 +9,15 @@ use std::{
     cell::RefCell, collections::BTreeMap, io, path::PathBuf, pin::Pin, rc::Rc, time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
-    barrier::Barrier,
-    clients::Clients,
-    clock,
-    guardian::Guardian,
-    hatchery,
-    inbox::Inbox,
-    keepsakes::Keepsakes,
-    listeners::Listeners,
-    logs::{Counters, Pump},
-    meters::Meters,
-    runtime::Runtime,
-    scrapes::Scrapes,
-    succession::Heritage,
-    workers::Workers,
+    barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
+    keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, pump, runtime::Runtime,
+    scrapes::Scrapes, succession::Heritage, workers::Workers,
 };
 use crate::{
-    domain::{InstanceId, Logged, Logs, Moment, WorkerId},
+    domain::{Moment, WorkerId},
     guard::wire::Order,
     store::Store,
     world::{Action, Depth, Event, Launch, Record, Sample, World},
@@ -34,6 +25,10 @@ use crate::{
 
 /// Most events given to the loop at a time.
 const EVENTS_PER_TURN: usize = 256;
+
+/// Longest wait of a full measurement for log lines to be counted; what is not by then is in the
+/// next one.
+const RECOUNT_MAX: Duration = Duration::from_millis(50);
 
 /// A task that waits for the runtime.
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -179,8 +174,18 @@ impl LinuxWorld {
             Action::Probe(worker) => self.begin(super::tasks::probe(shared, worker)),
             Action::Channel(worker, line) => shared.workers.say(worker, line),
             Action::Sample(workers, depth) => {
-                let sample = shared.measure(&workers, depth);
-                shared.inbox.push(Event::Sampled(sample));
+                let recount = shared.recount(depth);
+                let answer = move || {
+                    let sample = shared.measure(&workers, depth);
+                    shared.inbox.push(Event::Sampled(sample));
+                };
+                match recount {
+                    None => answer(),
+                    Some(done) => self.begin(async move {
+                        let _done_or_late = tokio::time::timeout(RECOUNT_MAX, done).await;
+                        answer();
+                    }),
+                }
             }
             Action::Tail(client, id, spec, lines) => {
                 self.begin(super::tasks::tail(shared, client, id, spec, lines));
@@ -212,11 +217,19 @@ impl Shared {
         }
     }
 
+    /// Has log lines counted for a full measurement, if some are not.
+    fn recount(&self, depth: Depth) -> Option<oneshot::Receiver<()>> {
+        match depth {
+            Depth::Cpu => None,
+            Depth::Full => self.pump.borrow().as_ref()?.recount(),
+        }
+    }
+
     fn measure(&self, workers: &[WorkerId], depth: Depth) -> Sample {
         let mut meters = self.meters.borrow_mut();
         let logs = match depth {
             Depth::Cpu => Vec::new(),
-            Depth::Full => self.pump.borrow().as_ref().map(written).unwrap_or_default(),
+            Depth::Full => self.pump.borrow().as_ref().map(pump::counted).unwrap_or_default(),
         };
         let workers = meters.measure(workers, depth, &self.workers);
         Sample { workers, logs, daemon: meters.daemon(depth) }
@@ -296,25 +309,5 @@ impl Shared {
 
     fn spawn(&self, launch: Launch) {
         hatchery::spawn(self, launch);
-    }
-}
-
-/// What the pump has counted, by place.
-fn written(pump: &Pump) -> Vec<(InstanceId, Logs)> {
-    let places = pump.places().into_iter();
-    places
-        .map(|(place, [out, err])| (place, Logs { out: out.map(logged), err: err.map(logged) }))
-        .collect()
-}
-
-fn logged(counters: Counters) -> Logged {
-    let micros = counters.last_write_unix_micros;
-    Logged {
-        bytes: counters.bytes,
-        lines: None,
-        rotations: counters.rotations,
-        dropped_bytes: counters.dropped_bytes,
-        blocked: counters.blocked,
-        last_write_unix: (micros > 0).then(|| Duration::from_micros(micros)),
     }
 }

@@ -98,6 +98,7 @@ impl Outlet {
                     return Outcome::Stuck(error);
                 }
                 inlet.moved(done.taken, *unix_micros);
+                inlet.tally.lines.seen(&rest[..done.taken]);
                 moved += done.taken;
             }
             if done.full

@@ -30,6 +30,7 @@ use crate::{
 use super::{
     PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
+    census::Census,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
     pace::{Batch, Pace, Pacer},
     peek::Peek,
@@ -105,6 +106,7 @@ impl Mover {
         commands: Receiver<Command>,
         bell: OwnedFd,
         setup: Setup,
+        census: Census,
         tell: Box<dyn Fn(PumpNotice) + Send>,
     ) -> io::Result<Self> {
         let Setup { stage, indexes } = setup;
@@ -126,6 +128,7 @@ impl Mover {
                 peek: Peek::new()?,
                 stage,
                 reaper: Reaper::default(),
+                census,
                 tell,
                 indexes,
                 records: Vec::new(),
@@ -368,6 +371,7 @@ impl Mover {
             }
             outlet.leave(key);
             if outlet.writers == 0 {
+                forgive(outlet, &self.tools, now());
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }
@@ -376,6 +380,8 @@ impl Mover {
             self.tools.peek.forget();
         }
         let Inlet { worker, stream, pipe, tally, .. } = inlet;
+        // Nobody may ask about a worker that is gone, and its files would be held.
+        self.tools.census.ask(&tally);
         drop((pipe, tally));
         (self.tools.tell)(PumpNotice::Closed(worker, stream));
     }
@@ -409,6 +415,11 @@ fn unstick(inlet: &mut Inlet, outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = inlet.stuck.take() {
         inlet.tally.blocked(now.since(since));
     }
+    forgive(outlet, tools, now);
+}
+
+/// The file is written again, or nobody wants to write it any more.
+fn forgive(outlet: &mut Outlet, tools: &Tools, now: Moment) {
     if let Some(since) = outlet.trouble.take() {
         let path = outlet.sink.path().to_owned();
         let after = now.since(since);

@@ -24,6 +24,7 @@ use crate::{
 
 use super::{
     PumpNotice,
+    census::{Backlog, Census},
     full::Loss,
     peek::{Peek, Seen},
     reaper::Reaper,
@@ -136,6 +137,7 @@ pub(super) struct Tools {
     pub(super) peek: Peek,
     pub(super) stage: Stage,
     pub(super) reaper: Reaper,
+    pub(super) census: Census,
     pub(super) tell: Box<dyn Fn(PumpNotice) + Send>,
     /// Where indexes are kept.
     pub(super) indexes: PathBuf,
@@ -272,11 +274,11 @@ impl Outlet {
         let allowance = inlet.allowance();
         let room = usize::try_from(self.sink.room_bytes(now)).unwrap_or(usize::MAX);
         if room > allowance {
-            return self.splice(inlet, allowance, &Ledger::of(tools));
+            return self.splice_unseen(inlet, allowance, tools);
         }
         let waiting = inlet.waiting_bytes().min(allowance);
         if (1..=room).contains(&waiting) {
-            return self.splice(inlet, waiting, &Ledger::of(tools));
+            return self.splice_unseen(inlet, waiting, tools);
         }
         match tools.peek.look(inlet.pipe.as_fd(), allowance) {
             Ok(Seen::Bytes(seen)) => {
@@ -328,7 +330,7 @@ impl Outlet {
                 Cut::All => (seen.len(), false),
                 Cut::At(take) => (take, true),
             };
-            if let Err(outcome) = self.splice_all(inlet, take, &ledger) {
+            if let Err(outcome) = self.splice_all(inlet, &seen[..take], &ledger) {
                 return outcome;
             }
             moved += take;
@@ -384,17 +386,38 @@ impl Outlet {
         }
     }
 
-    /// Moves exactly `len` bytes, or says why not all of them.
+    /// As [`Outlet::splice`], for bytes nobody looked at: their lines are counted later.
+    fn splice_unseen(&mut self, inlet: &mut Inlet, len_max: usize, tools: &Tools) -> Outcome {
+        let outcome = self.splice(inlet, len_max, &Ledger::of(tools));
+        if let Outcome::Moved(bytes) = outcome {
+            let moved = u64::try_from(bytes).unwrap_or(0);
+            match self.sink.end() {
+                Some((file, end)) => {
+                    let backlog = inlet.tally.lines.wrote(file, end.saturating_sub(moved), end);
+                    if backlog == Backlog::Long {
+                        tools.census.ask(&inlet.tally);
+                    }
+                }
+                None => inlet.tally.lines.lost(),
+            }
+        }
+        outcome
+    }
+
+    /// Moves exactly the bytes `seen`, or says why not all of them.
     fn splice_all(
         &mut self,
         inlet: &mut Inlet,
-        len: usize,
+        seen: &[u8],
         ledger: &Ledger<'_>,
     ) -> Result<(), Outcome> {
-        let mut left = len;
-        while left > 0 {
-            match self.splice(inlet, left, ledger) {
-                Outcome::Moved(bytes) => left -= bytes,
+        let mut left = seen;
+        while !left.is_empty() {
+            match self.splice(inlet, left.len(), ledger) {
+                Outcome::Moved(bytes) => {
+                    inlet.tally.lines.seen(&left[..bytes]);
+                    left = &left[bytes..];
+                }
                 outcome @ (Outcome::Empty
                 | Outcome::Ended
                 | Outcome::Later(_)

@@ -10,6 +10,7 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -59,7 +60,7 @@ pub(super) struct Sink {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    file: Arc<File>,
     id: FileId,
     /// Where the next byte goes; `None` for what has no size: a terminal, `/dev/null`. Such a
     /// thing is never rotated.
@@ -148,6 +149,12 @@ impl Sink {
         Some((open.id, open.size_bytes?))
     }
 
+    /// The open file and where its next byte goes; `None` for what has no size.
+    pub(super) fn end(&self) -> Option<(&Arc<File>, u64)> {
+        let open = self.open.as_ref()?;
+        Some((&open.file, open.size_bytes?))
+    }
+
     /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
     pub(super) fn born_unix_micros(&self) -> u64 {
         let facts = self.open.as_ref().and_then(|open| open.file.metadata().ok());
@@ -233,7 +240,7 @@ fn open(path: &Path) -> io::Result<Open> {
     };
     let facts = file.metadata()?;
     let size_bytes = facts.is_file().then_some(facts.len());
-    Ok(Open { file, id: id(&facts), size_bytes })
+    Ok(Open { file: Arc::new(file), id: id(&facts), size_bytes })
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {

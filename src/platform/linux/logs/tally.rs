@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use super::census::Lines;
+
 /// What happened to one stream of a place since it was first captured, whoever filled the place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -12,6 +14,11 @@ pub struct Counters {
     pub bytes: u64,
     /// Splices those bytes took.
     pub batches: u64,
+    /// Ends of lines moved to the file, as far as they are counted: see [`Pump::recount`]; `None`
+    /// if some never will be.
+    ///
+    /// [`Pump::recount`]: super::Pump::recount
+    pub lines: Option<u64>,
     /// Rotations this stream brought about.
     pub rotations: u64,
     /// Bytes thrown away: see [`OnFull::Drop`](crate::domain::OnFull::Drop) and
@@ -24,7 +31,7 @@ pub struct Counters {
     pub blocked: Duration,
 }
 
-/// [`Counters`] as they are being counted. Only the pump's thread adds.
+/// [`Counters`] as they are being counted. Only the pump's thread adds, but for lines.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     bytes: AtomicU64,
@@ -33,6 +40,7 @@ pub(super) struct Tally {
     dropped_bytes: AtomicU64,
     last_write_unix_micros: AtomicU64,
     blocked_micros: AtomicU64,
+    pub(super) lines: Lines,
 }
 
 impl Tally {
@@ -59,6 +67,7 @@ impl Tally {
         Counters {
             bytes: self.bytes.load(Relaxed),
             batches: self.batches.load(Relaxed),
+            lines: self.lines.read(),
             rotations: self.rotations.load(Relaxed),
             dropped_bytes: self.dropped_bytes.load(Relaxed),
             last_write_unix_micros: self.last_write_unix_micros.load(Relaxed),

@@ -76,6 +76,14 @@ impl Rig {
         assert_eq!(self.next(), PumpNotice::Closed(worker(index), Stream::Out));
     }
 
+    /// Lines, once all are counted.
+    fn lines(&self, index: u16) -> Option<u64> {
+        if let Some(done) = self.pump.recount() {
+            done.blocking_recv().unwrap();
+        }
+        self.counters(index).lines
+    }
+
     fn counters(&self, index: u16) -> Counters {
         self.pump.counters(worker(index).instance, Stream::Out).unwrap()
     }
@@ -188,6 +196,7 @@ fn every_line_arrives_once_and_files_are_cut_between_lines() {
         }
         let counters = rig.counters(0);
         assert_eq!(counters.bytes, u64::try_from(sent.len()).unwrap());
+        assert_eq!(rig.lines(0), Some(300_000));
         assert_eq!(counters.rotations, u64::try_from(files.len() - 1).unwrap());
     }
 }
@@ -256,6 +265,7 @@ fn two_writers_of_one_file_never_tear_each_others_lines() {
             assert!(own == *text, "{engine}: lines of {name} differ");
         }
         assert_eq!(all.lines().count(), 80_000);
+        assert_eq!([0, 1].map(|index| rig.lines(index)), [Some(40_000); 2], "{engine}");
     }
 }
 

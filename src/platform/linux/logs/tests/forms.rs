@@ -45,6 +45,7 @@ fn every_line_has_one_record_whatever_the_writes_were() {
         let told = bare(mode, &files.concat());
         assert!(told.iter().map(String::as_str).eq(sent.lines()), "{engine} {mode:?}");
         assert_eq!(rig.counters(0).bytes, u64::try_from(sent.len()).unwrap());
+        assert_eq!(rig.lines(0), Some(45_001), "{engine} {mode:?}: of the worker's own");
     }
 }
 

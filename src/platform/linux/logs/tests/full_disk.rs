@@ -60,6 +60,7 @@ fn a_full_disk_blocks_the_writer_and_loses_nothing() {
         writing.join().unwrap();
         rig.closed(0);
         assert!(row(&path).concat() == sent, "{engine}: bytes differ");
+        assert_eq!(rig.lines(0), Some(12_000), "{engine}");
         drop(rig);
     }
 }
