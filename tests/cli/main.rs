@@ -11,6 +11,7 @@ mod defects;
 mod deploy;
 mod fallbacks;
 mod log_storm;
+mod log_writers;
 mod operator;
 mod output;
 mod quick_start;
