@@ -80,6 +80,11 @@ pub(crate) enum Command {
     /// Show what apps print
     #[command(alias = "log")]
     Logs(Logs),
+    /// Empty log files, and remove the rotated ones
+    Flush(Tidy),
+    /// Rotate log files now
+    #[command(alias = "reloadLogs")]
+    Rotate(Tidy),
     /// Live dashboard of CPU and memory
     #[command(alias = "monit")]
     Metrics(Metrics),
@@ -316,6 +321,14 @@ pub(crate) struct Logs {
     /// Only standard output
     #[arg(long)]
     pub(crate) out: bool,
+}
+
+/// `flush` and `rotate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Tidy {
+    /// App: `app`, `app:instance` or `all`; all apps if left out
+    #[arg(value_name = "APP|all", value_parser = target)]
+    pub(crate) target: Option<Target>,
 }
 
 /// `metrics`.

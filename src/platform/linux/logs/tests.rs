@@ -3,6 +3,7 @@
 mod counted;
 mod forms;
 mod full_disk;
+mod keeping;
 
 use std::{
     fmt::Write as _,

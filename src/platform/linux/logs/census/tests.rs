@@ -1,4 +1,4 @@
-//! What the census counts, and what it does not claim to know. Never sleeps: waits until all is counted.
+//! What the census counts, whoever asks and whatever happens to the files meanwhile.
 
 use std::{
     fs::OpenOptions,
