@@ -70,7 +70,8 @@
 //! the loop, moves the bytes into the app's file without copying them, and changes files where
 //! [`logs::rotation`] says, between two lines. When they were written it notes beside them
 //! ([`logs::index`]). Lines that are written as records ([`logs::record`]) go through a pipe and
-//! a journal that the guard keeps, too, so that each is written exactly once. `bunpilot logs`
+//! a journal that the guard keeps, too, so that each is written exactly once. Full files are packed
+//! by a thread that yields to all others, and go when [`logs::retention`] says. `bunpilot logs`
 //! reads and follows the files itself: however many follow, the daemon does not notice.
 //!
 //! # Who may die
