@@ -372,8 +372,8 @@ impl Mover {
             }
             outlet.leave(key);
             if outlet.writers == 0 {
-                self.due.extract_if(.., |(_, key)| *key == inlet.outlet).for_each(drop);
                 forgive(outlet, &self.tools, now());
+                self.due.extract_if(.., |(_, key)| *key == inlet.outlet).for_each(drop);
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }

@@ -1,5 +1,6 @@
 //! Real pipes, real files, both engines.
 
+mod counted;
 mod forms;
 mod full_disk;
 mod keeping;
