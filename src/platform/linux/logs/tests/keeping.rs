@@ -253,13 +253,16 @@ fn the_next_daemon_knows_when_a_file_was_begun() {
 
 #[test]
 fn what_is_written_after_a_flush_is_kept_in_whole_lines() {
-    for engine in BOTH {
+    for (engine, compression) in
+        [(BOTH[0], None), (BOTH[1], None), (BOTH[0], Some(Compression::Gzip))]
+    {
         let folder = Folder::new();
         let path = folder.0.join("app.log");
         let mut rig = Rig::new(engine);
-        let gzip = Some(Compression::Gzip);
         let mut writers: Vec<_> = (0..2)
-            .map(|index| rig.capture(index, kept(&path, 20_000, 50, |it| it.compression = gzip)))
+            .map(|index| {
+                rig.capture(index, kept(&path, 20_000, 500, |it| it.compression = compression))
+            })
             .collect();
         let sent = [lines("a", 20_000), lines("b", 20_000)];
         let (mut freed, mut flushed) = (0, Vec::new());
@@ -280,10 +283,14 @@ fn what_is_written_after_a_flush_is_kept_in_whole_lines() {
         for _ in 0..2 {
             assert!(matches!(rig.next(), PumpNotice::Closed(..)));
         }
-        until("packing to be over", || is_packed(&path));
+        until("packing to be over", || compression.is_none() || is_packed(&path));
         let left = all(&path);
         let total: usize = sent.iter().map(String::len).sum();
-        assert_eq!(usize::try_from(freed).unwrap() + left.len(), total, "{engine}: {flushed:?}");
+        // Of a packed file, only what it took on disk is freed.
+        if compression.is_none() {
+            let freed = usize::try_from(freed).unwrap();
+            assert_eq!(freed + left.len(), total, "{engine}: {flushed:?}");
+        }
         for (name, text) in ["a", "b"].iter().zip(&sent) {
             let own: String = left.split_inclusive('\n').filter(|l| l.starts_with(name)).collect();
             assert!(text.ends_with(&own), "{engine}: lines of {name} are not the last ones");
