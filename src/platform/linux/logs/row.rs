@@ -121,7 +121,8 @@ impl Row {
         }
         let packing = reaper.packs(self);
         let kept: Vec<Kept> = files.iter().filter_map(|slot| self.kept(*slot, packing)).collect();
-        for slot in retention::surplus(&self.keep, &kept, now_unix_micros) {
+        // The oldest first: whoever dies here leaves no gap, at which a row would end.
+        for slot in retention::surplus(&self.keep, &kept, now_unix_micros).into_iter().rev() {
             self.carry_out(Step::Remove(slot), reaper)?;
         }
         Ok(())
