@@ -11,6 +11,8 @@ mod defects;
 mod deploy;
 mod fallbacks;
 mod keeping;
+mod log_storm;
+mod log_writers;
 mod operator;
 mod output;
 mod quick_start;

@@ -1,19 +1,21 @@
-//! `cargo xtask bench manager`: bunpilot's manager measured beside PM2, in one run.
+//! `cargo xtask bench`: bunpilot measured beside others, in one run.
 //!
-//! Decides what is measured and how often; each round measures both, in turn, in homes of their
+//! `manager`, here, compares the process manager with PM2; `logs` is a module of its own. Decides what is measured and how often; each round measures both, in turn, in homes of their
 //! own that are gone afterwards. Writes all samples to `target/bench/manager.json`. Judges nothing:
 //! the table names our aims, and says how busy the machine was.
 
 mod clock;
 mod contender;
 mod figures;
+mod logs;
 mod proc;
 mod round;
+mod summary;
 mod ward;
 
 use std::{
-    fs,
-    path::Path,
+    fs, io,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -32,6 +34,17 @@ use crate::{
 pub(crate) enum Bench {
     /// The process manager, beside PM2: `list`, memory, idle CPU, starting 100 workers, respawn
     Manager(Args),
+    /// The log pump, beside s6-log, svlogd, multilog, pm2, cat and the bare limit
+    Logs(logs::Args),
+    /// Writes numbered lines to standard output, for `logs`
+    #[command(hide = true)]
+    LogWriter(logs::WriterArgs),
+    /// Moves standard input to a file by bare `splice(2)`, for `logs`
+    #[command(hide = true)]
+    LogSplice {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 /// How thoroughly.
@@ -52,14 +65,27 @@ pub(crate) struct Args {
 const ROUNDS: u16 = 3;
 
 pub(crate) fn run(bench: &Bench) -> ExitCode {
-    let Bench::Manager(args) = bench;
-    match manager(*args) {
+    let outcome = match bench {
+        Bench::Manager(args) => manager(*args),
+        Bench::Logs(args) => logs::measure(args),
+        Bench::LogWriter(args) => told("write to", "standard output", logs::write_text(args)),
+        Bench::LogSplice { file } => told("move to", file, logs::splice(file)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("bench: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn told(
+    what: &'static str,
+    path: impl AsRef<Path>,
+    outcome: io::Result<()>,
+) -> Result<(), Failure> {
+    outcome.map_err(|source| Failure::File { what, path: path.as_ref().to_owned(), source })
 }
 
 fn manager(args: Args) -> Result<(), Failure> {

@@ -25,6 +25,9 @@ pub(crate) enum Failure {
     /// Tools the tests must have are not there; the reasons were said before.
     #[error("tools are missing: {0}")]
     ToolsMissing(String),
+    /// It does not do what it is waited for.
+    #[error("{who}: {what}")]
+    Stuck { who: String, what: String },
     /// A file could not be read or written.
     #[error("cannot {what} `{}`: {source}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },

@@ -46,7 +46,12 @@ const TOOLS: &[(&str, Source)] = &[
 const MODULES: &[&str] = &["prometheus_client==0.26.0"];
 
 /// What benches compare us with; no test needs it.
-const RIVALS: &[(&str, Source)] = &[("pm2", Source::Npm("pm2@7.0.4"))];
+const RIVALS: &[(&str, Source)] = &[
+    ("pm2", Source::Npm("pm2@7.0.4")),
+    ("s6-log", Source::Apt("s6")),
+    ("svlogd", Source::Deb("runit", "usr/bin/svlogd")),
+    ("multilog", Source::Deb("daemontools", "usr/bin/multilog")),
+];
 
 /// The fetched tools: `bin/` holds a link to each, `missing` a line `<tool>\t<reason>` for each
 /// that is not to be had.
@@ -85,8 +90,13 @@ pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
     for (tool, source) in RIVALS.iter().filter(|(tool, _)| *tool == rival) {
         workshop.provide(tool, *source)?;
     }
-    let fetched = workshop.bin().join(rival);
-    if fetched.exists() { Ok(fetched) } else { needed(rival) }
+    installed(rival)
+}
+
+/// Where a program stands that is fetched or on the `PATH`.
+pub(crate) fn installed(program: &'static str) -> Result<PathBuf, Failure> {
+    let fetched = root().join("target/tools/bin").join(program);
+    if fetched.exists() { Ok(fetched) } else { needed(program) }
 }
 
 impl Tools {

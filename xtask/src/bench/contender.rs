@@ -55,8 +55,18 @@ impl Contender {
         Ok(Self { kind, ward, port })
     }
 
+    /// Where it keeps its home, and what else is gone with it.
+    pub(super) fn folder(&self) -> &Path {
+        self.ward.folder()
+    }
+
+    /// Takes responsibility for these, too.
+    pub(super) fn watch(&mut self, pids: &[i32]) {
+        self.ward.watch(pids);
+    }
+
     /// A command in this contender's home.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let folder = self.ward.folder();
         let mut command = match &self.kind {
             Kind::Bunpilot { program } => {
@@ -114,9 +124,17 @@ impl Contender {
 
     /// Writes the config of `count` workers that only sleep; returns the command that starts them.
     pub(super) fn start(&self, count: u16) -> Result<Command, Failure> {
-        let (file, app) = match &self.kind {
-            Kind::Bunpilot { .. } => ("bunpilot.config.json", bunpilot_app(count)),
-            Kind::Pm2 { .. } => ("ecosystem.config.json", pm2_app(count)),
+        self.launch(&match &self.kind {
+            Kind::Bunpilot { .. } => bunpilot_app(count),
+            Kind::Pm2 { .. } => pm2_app(count),
+        })
+    }
+
+    /// Writes the config of `app`; returns the command that starts it.
+    pub(super) fn launch(&self, app: &Value) -> Result<Command, Failure> {
+        let file = match &self.kind {
+            Kind::Bunpilot { .. } => "bunpilot.config.json",
+            Kind::Pm2 { .. } => "ecosystem.config.json",
         };
         let path = self.ward.folder().join(file);
         write(&path, &json!({ "apps": [app] }))?;

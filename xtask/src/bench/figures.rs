@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, io};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::proc;
+use super::summary::{Sample, Summary, rounded};
 use crate::shell::Failure;
 
 /// What is measured, in the order of the table.
@@ -48,14 +48,6 @@ impl Figure {
     }
 }
 
-/// One measurement.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    value: f64,
-    /// The machine's load when it was taken.
-    load: f64,
-}
-
 /// All samples of all rounds.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
@@ -64,15 +56,15 @@ pub(super) struct Sheet {
 
 impl Sheet {
     pub(super) fn note(&mut self, figure: Figure, who: &'static str, value: f64) {
-        let sample = Sample { value, load: proc::load() };
-        self.samples.entry(figure).or_default().entry(who).or_default().push(sample);
+        self.samples.entry(figure).or_default().entry(who).or_default().push(Sample::now(value));
     }
 
     /// Everything, for programs.
     pub(super) fn json(&self) -> String {
         let figures = self.samples.iter().map(|(figure, by)| {
             let (name, unit, aim) = figure.facts();
-            let by: BTreeMap<_, _> = by.iter().map(|(who, it)| (*who, samples_json(it))).collect();
+            let by: BTreeMap<_, _> =
+                by.iter().map(|(who, it)| (*who, Summary::of(it).json(it))).collect();
             json!({ "figure": name, "unit": unit, "aim": aim, "by": by })
         });
         let figures: Vec<_> = figures.collect();
@@ -129,73 +121,11 @@ fn shown(summary: Option<&Summary>) -> [String; 2] {
     [rounded(*median), format!("({}–{}) {load:.1}", rounded(*least), rounded(*most))]
 }
 
-/// Three digits, more or less.
-fn rounded(value: f64) -> String {
-    if value < 0.1 {
-        format!("{value:.4}")
-    } else if value < 100.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.0}")
-    }
-}
-
-fn samples_json(samples: &[Sample]) -> Value {
-    let Summary { median, least, most, load } = Summary::of(samples);
-    let values: Vec<_> = samples.iter().map(|it| it.value).collect();
-    json!({ "median": median, "min": least, "max": most, "load": load, "samples": values })
-}
-
-/// What many samples come to.
-#[derive(Debug)]
-struct Summary {
-    median: f64,
-    least: f64,
-    most: f64,
-    /// Median, too.
-    load: f64,
-}
-
-impl Summary {
-    fn of(samples: &[Sample]) -> Self {
-        let values = sorted(samples.iter().map(|it| it.value));
-        let loads = sorted(samples.iter().map(|it| it.load));
-        let (least, most) = (values.first(), values.last());
-        Self {
-            median: median(&values),
-            least: least.copied().unwrap_or(f64::NAN),
-            most: most.copied().unwrap_or(f64::NAN),
-            load: median(&loads),
-        }
-    }
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The middle of sorted values; of two middles their mean.
-fn median(values: &[f64]) -> f64 {
-    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
-    match (values.get(low), values.get(high)) {
-        (Some(low), Some(high)) => f64::midpoint(*low, *high),
-        (_, _) => f64::NAN,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
 
-    #[test]
-    fn the_median_is_the_middle() {
-        for (values, expected) in [(&[1.0][..], 1.0), (&[1.0, 3.0], 2.0), (&[1.0, 2.0, 9.0], 2.0)] {
-            assert!((median(values) - expected).abs() < 1e-9, "{values:?}");
-        }
-        assert!(median(&[]).is_nan());
-    }
+    use super::*;
 
     #[test]
     fn the_table_compares_both() {

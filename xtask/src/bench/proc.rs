@@ -39,8 +39,28 @@ pub(super) struct Work {
 impl Work {
     /// Adds up every thread.
     pub(super) fn of(pid: i32) -> Self {
+        Self::of_threads(pid, &threads(pid))
+    }
+
+    /// Adds up the threads whose names begin with `name`, and what the kernel does for them.
+    pub(super) fn of_named(pid: i32, name: &str) -> Self {
+        let named: Vec<_> = threads(pid).into_iter().map(|it| (it, thread_name(pid, it))).collect();
+        let ours: Vec<_> = named.iter().filter(|(_, it)| it.starts_with(name)).collect();
+        let kernel = ours.iter().map(|(thread, _)| format!("iou-wrk-{thread}"));
+        let kernel: Vec<_> = kernel.collect();
+        let counts = |it: &str| it.starts_with(name) || kernel.iter().any(|other| other == it);
+        let counted = named.iter().filter(|(_, it)| counts(it)).map(|(thread, _)| *thread);
+        Self::of_threads(pid, &counted.collect::<Vec<_>>())
+    }
+
+    /// Both together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, sleeps: self.sleeps + other.sleeps }
+    }
+
+    fn of_threads(pid: i32, threads: &[i32]) -> Self {
         let mut work = Self::default();
-        for thread in threads(pid) {
+        for thread in threads {
             let file = |name: &str| format!("task/{thread}/{name}");
             let nanos = read(pid, &file("schedstat"));
             let nanos = nanos.split(' ').next().and_then(|it| it.parse().ok());
@@ -62,6 +82,10 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
 /// The name of the program a process runs, cut to 15 bytes.
 pub(super) fn program(pid: i32) -> String {
     read(pid, "comm").trim_end().to_owned()
+}
+
+fn thread_name(pid: i32, thread: i32) -> String {
+    read(pid, &format!("task/{thread}/comm")).trim_end().to_owned()
 }
 
 /// The parent of a process.
@@ -121,6 +145,15 @@ mod tests {
         assert!(memory.dirty > 0, "{memory:?}");
         assert!(Work::of(own()).cpu > Duration::ZERO);
         assert!(born(own()).unwrap() <= super::super::clock::since_boot());
+        let helper = std::thread::Builder::new().name("busybody".into());
+        let helper = helper.spawn(|| {
+            // what a thread did is counted when it stops
+            super::super::clock::sleep(Duration::from_millis(1));
+            Work::of_named(own(), "busy").cpu
+        });
+        let helper = helper.unwrap();
+        assert!(helper.join().unwrap() > Duration::ZERO);
+        assert_eq!(Work::of_named(own(), "nobody").cpu, Duration::ZERO);
         assert!(children(parent(own()).unwrap()).contains(&own()));
     }
 

@@ -1,6 +1,6 @@
 //! The two ways the pump's thread waits. Which bytes move where is the [`Mover`]'s business.
 
-use std::{io, sync::mpsc::SyncSender, thread};
+use std::{io, sync::mpsc::SyncSender, thread, time::Duration};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
@@ -89,7 +89,7 @@ async fn on_ring(mover: &mut Mover, mut ring: PollRing) -> io::Result<()> {
         match mover.turn(&mut ring, &ready)? {
             Pace::Stop => break,
             Pace::Go => {}
-            Pace::Nap(rest) => glommio::timer::sleep(rest).await,
+            Pace::Nap(rest) => nap(rest),
         }
     }
     bell.close().await.map_err(|error| io::Error::other(error.to_string()))
@@ -104,8 +104,13 @@ fn on_epoll(mover: &mut Mover, mut epoll: Epoll) -> io::Result<()> {
         match mover.turn(&mut epoll, &ready)? {
             Pace::Stop => return Ok(()),
             Pace::Go => {}
-            #[expect(clippy::disallowed_methods, reason = "this thread serves nothing else")]
-            Pace::Nap(rest) => thread::sleep(rest),
+            Pace::Nap(rest) => nap(rest),
         }
     }
+}
+
+/// Sleeps in one system call: a timer of glommio's costs ten, and a membarrier.
+#[expect(clippy::disallowed_methods, reason = "this thread serves nothing else")]
+fn nap(rest: Duration) {
+    thread::sleep(rest);
 }

@@ -55,6 +55,9 @@ const FIRST_KEY: u64 = 2;
 /// Rest before a file that cannot be written is tried again; below the 250 ms we promise.
 pub(super) const STUCK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Pipe-fulls a worker that writes faster than we move may have moved before others get their turn.
+const FULL_BATCHES_MAX: usize = 16;
+
 /// Rest before a pipe is looked at again that the selector refused to watch.
 const UNWATCHED_AGAIN: Duration = Duration::from_millis(50);
 
@@ -155,7 +158,7 @@ impl Mover {
         // Commands first: what a worker writes after a command was given must obey it.
         if ready.contains(&COMMANDS) {
             match self.obey(selector, now)? {
-                Heard::All => batch = Batch::Full,
+                Heard::All => batch = Batch::Endless,
                 Heard::Last => return Ok(Pace::Stop),
             }
         }
@@ -167,7 +170,7 @@ impl Mover {
             });
         }
         self.set_timer()?;
-        Ok(self.pacer.after(batch))
+        Ok(self.pacer.after(batch, ready.len()))
     }
 
     /// Reports something.
@@ -288,6 +291,7 @@ impl Mover {
     fn serve(&mut self, selector: &mut impl Selector, key: u64, now: Moment) -> Batch {
         let Some(inlet) = self.inlets.get_mut(&key) else { return Batch::None };
         let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Batch::None };
+        let (mut fullest, mut full) = (Batch::None, 0);
         loop {
             let outcome = outlet.advance(inlet, &mut self.tools, now);
             outlet.schedule(inlet.outlet, &mut self.due);
@@ -298,15 +302,23 @@ impl Mover {
                         continue;
                     }
                     let batch = Batch::of(bytes, inlet.capacity);
+                    fullest = fullest.max(batch);
+                    if batch == Batch::Full {
+                        full += 1;
+                        if full < FULL_BATCHES_MAX {
+                            continue;
+                        }
+                        fullest = Batch::Endless;
+                    }
                     self.watch(selector, key, now);
-                    return batch;
+                    return fullest;
                 }
                 Outcome::Empty if inlet.last_words.is_none() => self.watch(selector, key, now),
                 Outcome::Empty | Outcome::Ended => self.close(selector, key),
                 Outcome::Later(rest) => self.park(key, now.after(rest)),
                 Outcome::Stuck(error) => self.stick(selector, key, &error, now),
             }
-            return Batch::None;
+            return fullest;
         }
     }
 
