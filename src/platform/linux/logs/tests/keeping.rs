@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     domain::{Compression, Period, Syncing},
-    logs::{packed, rotation::FileId},
+    logs::{index, packed, rotation::FileId},
 };
 
 /// The text of a file, however it is packed.
@@ -122,6 +122,39 @@ fn a_packed_file_has_time_rights_and_origin_of_the_plain_one() {
             assert!(test.status.success(), "{tool}: {test:?}");
         }
     }
+}
+
+/// Times belong to a file, not to its name: a packed file has an index of its own, and what is
+/// removed has none.
+#[test]
+fn an_index_goes_where_its_file_goes() {
+    let index = |file: &Path| {
+        let facts = fs::metadata(file).unwrap();
+        let id = FileId { device: facts.dev(), inode: facts.ino() };
+        (index::path(&setup().indexes, id), row::born_unix_micros(&facts))
+    };
+    let folder = Folder::new();
+    let path = folder.0.join("app.log");
+    let mut rig = Rig::new(Engine::IoUring);
+    let mut writer = rig.capture(0, target(&path, 50_000, 5));
+    writer.write_all(b"one\n").unwrap();
+    until_text(&path, "one\n");
+    let (plain_index, _) = index(&path);
+    let times = fs::read(&plain_index).unwrap().split_off(index::BLOCK_BYTES);
+    assert_eq!(rig.tidied(Tidying::Rotate, &path).files, 1);
+    drop(writer);
+    rig.closed(0);
+    let how = Compression::Gzip;
+    let _writer = rig.capture(1, kept(&path, 50_000, 5, |it| it.compression = Some(how)));
+    let packed = Slot::Packed(1, how).path(&path);
+    until("packed", || packed.exists() && !Slot::Rotated(1).path(&path).exists());
+    let (packed_index, born_unix_micros) = index(&packed);
+    let all = fs::read(&packed_index).unwrap();
+    assert_eq!(index::Header::parse(&all), Some(index::Header { born_unix_micros }));
+    assert!(all[index::BLOCK_BYTES..] == times && !times.is_empty());
+    until("the plain file's index to go", || !plain_index.exists());
+    assert_eq!(rig.tidied(Tidying::Flush, &path).files, 1);
+    assert!(!packed_index.exists());
 }
 
 /// What earlier daemons left, each with another configuration or dead at another moment.
