@@ -3,6 +3,7 @@
 //! Quiet: decides on names, cuts and orders; opens, moves and deletes nothing. `platform` moves
 //! the bytes and `cli` shows them; both ask here.
 
+pub mod chain;
 pub mod cut;
 pub mod files;
 pub mod index;

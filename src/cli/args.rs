@@ -87,6 +87,7 @@ pub(crate) enum Command {
     /// Empty log files, and remove the rotated ones
     Flush(Tidy),
     /// Rotate log files now
+    #[command(alias = "reloadLogs")]
     Rotate(Tidy),
     /// Live dashboard of CPU and memory
     #[command(alias = "monit")]

@@ -3,6 +3,7 @@
 //! Never asks the daemon for a line: works while it is dead, and costs it nothing while it lives.
 //! Which files belong to which app, the caller says.
 
+mod chronicle;
 mod lines;
 mod part;
 mod print;
@@ -26,11 +27,14 @@ use std::{
 
 use crate::logs::{
     Stream,
+    chain::Missed,
     files::Writer,
     query::{Head, Lines, Merge, Query, Streams, Window, Workers},
     sieve::Sieve,
 };
 
+use super::format::size;
+use chronicle::Chronicle;
 use lines::When;
 use print::Printer;
 use tail::{Filled, Gap, Tail};
@@ -184,12 +188,15 @@ fn show(
     options: &Options<'_>,
     printer: &mut Printer<'_>,
 ) -> Result<(), LogsError> {
-    let mut view = View::new(options);
     // Watching begins before reading: what is written in between is not missed.
-    let mut watch = match options.mode {
-        Mode::Once => None,
-        Mode::Follow => Some(Watch::new().map_err(LogsError::Watch)?),
+    let (mut watch, chronicle) = match options.mode {
+        Mode::Once => (None, None),
+        Mode::Follow => {
+            let watch = Watch::new().map_err(LogsError::Watch)?;
+            (Some(watch), Some(Chronicle::begin().map_err(LogsError::Watch)?))
+        }
     };
+    let mut view = View::new(options, chronicle);
     for source in sources {
         view.add(source, options.lines, watch.as_mut(), printer)?;
     }
@@ -205,6 +212,8 @@ struct View<'a> {
     options: &'a Options<'a>,
     shown: Vec<Reading>,
     known: BTreeSet<PathBuf>,
+    /// What happens to the files while we cannot look.
+    chronicle: Option<Chronicle>,
 }
 
 struct Reading {
@@ -223,8 +232,8 @@ enum Unfinished {
 }
 
 impl<'a> View<'a> {
-    fn new(options: &'a Options<'a>) -> Self {
-        Self { options, shown: Vec::new(), known: BTreeSet::new() }
+    fn new(options: &'a Options<'a>, chronicle: Option<Chronicle>) -> Self {
+        Self { options, shown: Vec::new(), known: BTreeSet::new(), chronicle }
     }
 
     /// Adds a source with those of its lines that are asked for, unless it is shown already or is
@@ -242,6 +251,9 @@ impl<'a> View<'a> {
         }
         if let Some(watch) = watch {
             watch.add(&source.path);
+        }
+        if let Some(chronicle) = &self.chronicle {
+            chronicle.add(&source.path);
         }
         printer.make_room(&source.label());
         let query = Query {
@@ -261,7 +273,12 @@ impl<'a> View<'a> {
             Mode::Once => Unfinished::Shown,
             Mode::Follow => Unfinished::Awaited,
         };
-        self.merge(printer, |shown, printer| shown.ready(unfinished, printer))?;
+        let chronicle = self.chronicle.take();
+        let next = |shown: &mut Reading, printer: &mut Printer<'_>| {
+            shown.ready(unfinished, chronicle.as_ref(), printer)
+        };
+        self.merge(printer, next)?;
+        self.chronicle = chronicle;
         self.go_live();
         printer.flush()
     }
@@ -328,7 +345,10 @@ impl<'a> View<'a> {
                 self.add(source, lines, Some(watch), printer)?;
             }
             self.backlog(printer)?;
-            self.shown.iter().for_each(|shown| watch.add(&shown.source.path));
+            for shown in &self.shown {
+                watch.add(&shown.source.path);
+                self.chronicle.iter().for_each(|it| it.add(&shown.source.path));
+            }
         }
     }
 
@@ -346,7 +366,7 @@ impl<'a> View<'a> {
         let mut any = false;
         for shown in &mut self.shown {
             shown.tail.set_clock(now);
-            any |= shown.fill(printer)?;
+            any |= shown.fill(self.chronicle.as_ref(), printer)?;
         }
         self.merge(printer, |Reading { query, tail, .. }, _| {
             Ok(tail.next(query).map(When::unix_micros))
@@ -362,13 +382,19 @@ impl<'a> View<'a> {
 
 impl Reading {
     /// Reads on; says whether there was anything.
-    fn fill(&mut self, printer: &mut Printer<'_>) -> Result<bool, LogsError> {
+    fn fill(
+        &mut self,
+        chronicle: Option<&Chronicle>,
+        printer: &mut Printer<'_>,
+    ) -> Result<bool, LogsError> {
         match self.tail.fill().map_err(|error| read(&self.source.path, error))? {
             Filled::End => Ok(false),
-            Filled::More | Filled::Missed(Gap { several: false, .. }) => Ok(true),
-            Filled::Missed(_) => {
-                printer
-                    .note(&self.source, "fell behind; lines may have been rotated away unread")?;
+            Filled::More => Ok(true),
+            Filled::Missed(gap) => {
+                let missed = chronicle.map(|it| it.missed(&self.source.path, &gap));
+                if let Some(remark) = fell_behind(missed, &gap) {
+                    printer.note(&self.source, &remark)?;
+                }
                 Ok(true)
             }
             Filled::Damaged(error) => {
@@ -383,13 +409,14 @@ impl Reading {
     fn ready(
         &mut self,
         unfinished: Unfinished,
+        chronicle: Option<&Chronicle>,
         printer: &mut Printer<'_>,
     ) -> Result<Option<u64>, LogsError> {
         loop {
             if let Some(when) = self.tail.next(&self.query) {
                 return Ok(Some(when.unix_micros()));
             }
-            if !self.fill(printer)? {
+            if !self.fill(chronicle, printer)? {
                 break;
             }
         }
@@ -405,6 +432,24 @@ impl Reading {
         }
         self.tail.pop();
         Ok(())
+    }
+}
+
+/// What a reader is told that went on with another file than the next; nothing if no byte can have
+/// been missed.
+fn fell_behind(missed: Option<Missed>, gap: &Gap) -> Option<String> {
+    let unread = |bytes: u64| format!("{bytes} bytes ({}) were rotated away unread", size(bytes));
+    match missed {
+        Some(Missed::Exactly(0)) => None,
+        Some(Missed::Exactly(bytes)) => Some(format!("fell behind; {}", unread(bytes))),
+        Some(Missed::AtLeast(bytes)) if bytes > 0 => {
+            Some(format!("fell behind; at least {}", unread(bytes)))
+        }
+        // A stream that begins anew has one file.
+        Some(Missed::AtLeast(_)) | None if !gap.several => None,
+        Some(Missed::AtLeast(_)) | None => {
+            Some("fell behind; lines may have been rotated away unread".to_owned())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `bunpilot logs`: what is asked for; [`logs`] shows it.
 
+mod birth;
 mod listing;
 
 use std::io::{self, Write as _};
@@ -95,9 +96,10 @@ fn window(args: &args::Logs, now: &Zoned) -> Result<Window, Failure> {
     let shown = |text: &Option<String>| text.clone().unwrap_or_default();
     if since > current && !args.follow {
         let (text, time) = (shown(&args.since), now.strftime("%H:%M:%S"));
-        return Err(Failure::Usage(format!(
-            "`--since {text}` lies ahead, it is {time} now; of the day before it is `yesterday …`"
-        )));
+        let failure = Failure::Usage(format!("`--since {text}` lies ahead: it is {time} now"));
+        let is_clock = text.starts_with(|it: char| it.is_ascii_digit()) && text.contains(':');
+        let advice = format!("the one before it is `--since \"yesterday {text}\"`");
+        return Err(failure.hint((is_clock && !text.contains('-')).then_some(advice)));
     }
     if since >= until {
         let (since, until) = (shown(&args.since), shown(&args.until));

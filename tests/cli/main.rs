@@ -16,6 +16,7 @@ mod log_writers;
 mod operator;
 mod output;
 mod quick_start;
+mod reader;
 mod reload;
 mod survival;
 mod test;

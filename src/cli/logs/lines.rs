@@ -40,8 +40,8 @@ impl When {
 pub(super) trait Dates {
     /// When the byte at this offset of the file was written, if that is known.
     fn at(&mut self, offset: u64) -> Option<u64>;
-    /// The time it was not written after.
-    fn bound(&self) -> u64;
+    /// What is known about any byte, where nothing more is.
+    fn otherwise(&self) -> When;
 }
 
 /// A line as it stands in the file.
@@ -186,7 +186,7 @@ impl Lines {
         let offset = self.base.wrapping_add(range.start.try_into().unwrap_or(u64::MAX));
         let line = Line { bytes: &self.bytes[range], when: When::NotAfter(0), formed: false };
         let (form, at) = Form::dated(line.text(), dates.at(offset));
-        (form != Form::Bare, at.map_or_else(|| When::NotAfter(dates.bound()), When::At))
+        (form != Form::Bare, at.map_or_else(|| dates.otherwise(), When::At))
     }
 
     /// The line [`Lines::next`] found.

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     domain::Compression,
     logs::{
-        packed,
+        chain, packed,
         rotation::{FileId, Slot},
     },
 };
@@ -27,7 +27,9 @@ pub(super) const GAP_MAX: u16 = 2;
 pub(super) struct Identity {
     /// Itself.
     pub(super) id: FileId,
-    /// What it was packed from.
+    /// How it is packed.
+    pub(super) packing: Option<Compression>,
+    /// What it was packed from, if it says so.
     pub(super) origin: Option<FileId>,
     /// When it was created, in microseconds since the Unix epoch; 0 where nobody knows.
     pub(super) born: u64,
@@ -37,12 +39,20 @@ impl Identity {
     /// Whether `self` holds what `plain` holds, packed. Inode numbers are used again, but what
     /// something was made from is older.
     fn was_packed_from(&self, plain: &Self) -> bool {
-        self.origin == Some(plain.id) && plain.born <= self.born
+        plain.packing.is_none() && self.origin == Some(plain.id) && plain.born <= self.born
     }
 
     /// Whether the two hold the same, one of them perhaps packed.
     pub(super) fn is_or_was(&self, other: &Self) -> bool {
         self.id == other.id || self.was_packed_from(other) || other.was_packed_from(self)
+    }
+}
+
+impl chain::Identity for Identity {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.id == other.id && self.born == other.born)
+            || self.was_packed_from(other)
+            || other.was_packed_from(self)
     }
 }
 
@@ -129,14 +139,14 @@ pub(super) fn identify(
     let mut file = file;
     file.take(limit).read_to_end(&mut head)?;
     io::Seek::rewind(&mut file)?;
-    Ok(Identity { origin: packed::origin(&head, how), ..plain(facts) })
+    Ok(Identity { packing: Some(how), origin: packed::origin(&head, how), ..plain(facts) })
 }
 
 fn plain(facts: &Metadata) -> Identity {
     let id = FileId { device: facts.dev(), inode: facts.ino() };
     let born = facts.created().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
     let born = born.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(0));
-    Identity { id, origin: None, born }
+    Identity { id, packing: None, origin: None, born }
 }
 
 /// When a file was last written, in microseconds since the Unix epoch.

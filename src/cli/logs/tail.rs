@@ -96,12 +96,14 @@ impl Dates for Clock {
         }
     }
 
-    fn bound(&self) -> u64 {
+    fn otherwise(&self) -> When {
         match self {
             Self::File { times, written } => {
-                times.first().map_or(*written, |first| first.unix_micros.min(*written))
+                // What stands before the first byte of known time was written before that.
+                let first = times.first().map_or(u64::MAX, |first| first.unix_micros);
+                When::NotAfter(first.saturating_sub(1).min(*written))
             }
-            Self::Live { now } => *now,
+            Self::Live { now } => When::At(*now),
         }
     }
 }
@@ -173,13 +175,7 @@ impl Tail {
                     self.skipped -= 1;
                     self.lines.pop();
                 }
-                Next::Line(when) => {
-                    return Some(match self.clock {
-                        // What was just read was just written.
-                        Clock::Live { .. } => When::At(when.unix_micros()),
-                        Clock::File { .. } => when,
-                    });
-                }
+                Next::Line(when) => return Some(when),
                 Next::Read => return None,
                 Next::Over => self.over = true,
             }

@@ -37,7 +37,7 @@ impl Times {
         file.read_exact_at(&mut header, 0).ok()?;
         let born = Header::parse(&header)?.born_unix_micros;
         // A packed file has the index of what it was made from, and was born later.
-        if identity.origin.is_none() && born != 0 && identity.born != 0 && born != identity.born {
+        if identity.packing.is_none() && born != 0 && identity.born != 0 && born != identity.born {
             return None;
         }
         let blocks = file.metadata().ok()?.len().div_ceil(block_bytes()).saturating_sub(1);
@@ -129,7 +129,10 @@ mod tests {
     use std::{fs, io::Write as _};
 
     use super::*;
-    use crate::logs::{index::Writer, rotation::FileId};
+    use crate::{
+        domain::Compression,
+        logs::{index::Writer, rotation::FileId},
+    };
 
     struct Folder(std::path::PathBuf);
 
@@ -153,7 +156,8 @@ mod tests {
         Folder(folder)
     }
 
-    const ME: Identity = Identity { id: FileId { device: 1, inode: 2 }, origin: None, born: 5 };
+    const ME: Identity =
+        Identity { id: FileId { device: 1, inode: 2 }, packing: None, origin: None, born: 5 };
 
     #[test]
     fn every_byte_has_the_time_of_the_entry_before_it() {
@@ -186,7 +190,7 @@ mod tests {
     fn an_index_of_another_file_tells_nothing() {
         let folder = written("foreign", 3, 6);
         assert_eq!(Times::open(&folder.0, &ME).first(), None);
-        let packed = Identity { origin: Some(FileId { device: 1, inode: 1 }), ..ME };
+        let packed = Identity { packing: Some(Compression::Gzip), ..ME };
         assert!(Times::open(&folder.0, &packed).first().is_some());
         let other = Identity { id: FileId { device: 1, inode: 3 }, ..ME };
         assert_eq!(Times::open(&folder.0, &other).at(0), None);

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::birth;
 use crate::{
     cli::{
         args,
@@ -232,15 +233,22 @@ impl Wish {
         }
     }
 
-    /// Finds out why there is nothing to show.
+    /// Finds out why there is nothing to show, if that is a mistake.
     fn check(&self, home: &Home, asked: Result<&Vec<AppStatus>, &Failure>) -> Result<(), Failure> {
         let (Ok(apps), Some(name)) = (asked, self.name()) else { return Ok(()) };
-        if !apps.is_empty() {
-            return Ok(());
+        let refuse = |message| Failure::Refused { code: Code::NoSuchApp, message };
+        match (&apps[..], &self.workers.places) {
+            ([], _) => {
+                let failure = refuse(format!("App not found: {name}"));
+                Err(failure.hint(suggest::names(&Daemon::of(home), &self.target)))
+            }
+            // Its output may be thrown away.
+            ([_, ..], None) => Ok(()),
+            ([_, ..], Some(places)) => {
+                let places: Vec<String> = places.iter().map(u16::to_string).collect();
+                Err(refuse(format!("{name} has no worker {}", places.join(", "))))
+            }
         }
-        let message = format!("App not found: {name}");
-        let failure = Failure::Refused { code: Code::NoSuchApp, message };
-        Err(failure.hint(suggest::names(&Daemon::of(home), &self.target)))
     }
 }
 
@@ -274,7 +282,10 @@ fn earlier(source: Source, apps: &[AppStatus]) -> Source {
     match source.writer {
         Writer::Place(place) => {
             let worker = workers.iter().find(|it| it.id == place);
-            let started = worker.and_then(|it| it.started_at);
+            let started = worker.and_then(|it| {
+                let told = it.started_at?;
+                Some(it.pid.and_then(birth::unix_millis).unwrap_or(told))
+            });
             let until = started.map_or(u64::MAX, |millis| millis.saturating_mul(1000));
             let window = source.window.and(Window { until, ..Window::ALWAYS });
             Source { window, ..source }
