@@ -1,11 +1,15 @@
-//! Cost of the quiet part of logs: where to cut, which lines were asked for, when they came.
+//! Cost of the quiet part of logs: where to cut, which lines were asked for, when they came,
+//! and what is written of them.
 
 use std::hint::black_box;
 
+use bunpilot::domain::{AppId, WorkerId};
 use bunpilot::logs::{
+    Stream,
     cut::{Before, Cut, cut, whole_lines},
     index::{BLOCK_BYTES, Entry, Writer, entries},
     query::{Head, Search, first},
+    record::{Form, Label, Tail, time},
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -96,5 +100,32 @@ fn indexes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cuts, queries, indexes);
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("logs_record");
+    let Ok(app) = "api".parse() else { return };
+    let label = Label { app, worker: WorkerId::new(AppId(1), 2, 3), stream: Stream::Out };
+    let plain = lines(100);
+    let quoted = plain.iter().map(|it| if *it == b'x' { b'"' } else { *it }).collect();
+    for (name, form, text) in [
+        ("timestamps", Form::Timestamps, &plain),
+        ("json", Form::Json(label.clone()), &plain),
+        ("json, all of it escaped", Form::Json(label), &quoted),
+    ] {
+        let now = time(1 << 50);
+        let mut out = Vec::new();
+        group.throughput(bytes(text));
+        group.bench_with_input(BenchmarkId::from_parameter(name), text, |bencher, text| {
+            bencher.iter(|| {
+                out.clear();
+                let text = black_box(text);
+                let done =
+                    form.transcribe(text, Before::Nothing, u64::MAX, Tail::More, &now, &mut out);
+                assert_eq!((done.taken, done.full), (text.len(), false));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, cuts, queries, indexes, records);
 criterion_main!(benches);
