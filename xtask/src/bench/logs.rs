@@ -186,13 +186,16 @@ fn loud(logger: &Logger, load: Load, effort: Effort, sheet: &mut Sheet) -> Resul
     rig.go()?;
     let reports = rig.written()?;
     rig.still()?;
-    let after = (rig.work(), rig.all_work());
+    let (after, counting) = ((rig.work(), rig.all_work()), rig.counting());
     check(logger, &rig, load, effort, 0)?;
     rig.end()?;
     let gigabytes = gigabytes(load.lines(effort), load.line_bytes());
     let mut note = |figure, value| sheet.note(load, &logger.name, figure, value);
     note(Figure::Cpu, between(before.0, after.0).as_secs_f64() / gigabytes);
     note(Figure::AllCpu, between(before.1, after.1).as_secs_f64() / gigabytes);
+    if let Some(counting) = counting {
+        note(Figure::Counting, counting.cpu.as_secs_f64() / gigabytes);
+    }
     for report in reports {
         note(Figure::WriterCpu, report.cpu.as_secs_f64() / gigabytes);
         note(Figure::Rate, gigabytes * 1e3 / report.took.as_secs_f64());

@@ -44,6 +44,9 @@ const YARD: &str = "yard";
 /// The threads of bunpilot that move and keep logs.
 const PUMP_THREADS: &str = "logs";
 
+/// That of them which counts lines.
+const COUNTING_THREAD: &str = "logs-census";
+
 /// A logger, and writers that wait at the gate or write.
 pub(super) struct Rig {
     logger: Logger,
@@ -177,6 +180,16 @@ impl Rig {
                 daemon.map(|it| Work::of_named(it, PUMP_THREADS)).unwrap_or_default()
             }
             Stage::Managed(_) => self.all_work(),
+        }
+    }
+
+    /// What bunpilot's thread that counts lines did until now; nobody else has one.
+    pub(super) fn counting(&self) -> Option<Work> {
+        match &self.stage {
+            Stage::Managed(contender) if self.logger.is_bunpilot() => {
+                contender.managers().first().map(|it| Work::of_named(*it, COUNTING_THREAD))
+            }
+            Stage::Piped(_) | Stage::Managed(_) => None,
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Figure {
     Cpu,
     /// The same of all its processes and threads.
     AllCpu,
+    /// Part of the logger's that goes into counting lines, which bunpilot alone does.
+    Counting,
     /// The writer's time on a CPU for each gigabyte, in seconds.
     WriterCpu,
     /// Millions of bytes a second.
@@ -31,9 +33,10 @@ pub(super) enum Figure {
 }
 
 impl Figure {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Cpu,
         Self::AllCpu,
+        Self::Counting,
         Self::WriterCpu,
         Self::Rate,
         Self::Share,
@@ -46,6 +49,7 @@ impl Figure {
         match self {
             Self::Cpu => "logger s/GB",
             Self::AllCpu => "all of it s/GB",
+            Self::Counting => "counting s/GB",
             Self::WriterCpu => "writer s/GB",
             Self::Rate => "MB/s",
             Self::Share => "logger % of a core",
