@@ -2,7 +2,8 @@
 //!
 //! A failed check does not hide the ones after it. It installs no cargo tool, since building them
 //! takes longer than the checks (three minutes for machete and typos on two cores): those that are
-//! missing are named as skipped.
+//! missing are named as skipped. What builds the objects of `ebpf/` it fetches where it can; where
+//! not, that check is skipped with the reason, and failed with `BUNPILOT_REQUIRE=all`.
 
 use std::{
     fmt,
@@ -10,8 +11,9 @@ use std::{
 };
 
 use crate::{
+    ebpf,
     shell::{Failure, cargo, find, root, run as run_command, say},
-    test, tidy,
+    test, tidy, tools,
 };
 
 /// What became of a check.
@@ -19,6 +21,7 @@ use crate::{
 enum Outcome {
     Passed,
     Failed,
+    /// For want of a tool.
     Skipped,
 }
 
@@ -37,7 +40,9 @@ pub(crate) fn run() -> ExitCode {
         ("fmt", checked(cargo().args(["fmt", "--all", "--", "--check"]))),
         ("clippy", checked(&mut clippy())),
         ("doc", checked(&mut doc())),
+        ("fmt ebpf", checked(&mut fmt_ebpf())),
         ("tidy", by_code(tidy::run())),
+        ("ebpf", ebpf_objects()),
         (
             "deny",
             if_installed("cargo-deny", cargo().args(["deny", "check", "--config", ".deny.toml"])),
@@ -69,6 +74,36 @@ fn doc() -> Command {
     command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     command
+}
+
+/// What runs in the kernel is a workspace of its own.
+fn fmt_ebpf() -> Command {
+    let mut command = cargo();
+    command.args(["fmt", "--all", "--manifest-path", "ebpf/Cargo.toml", "--", "--check"]);
+    command
+}
+
+/// Whether what is committed in `ebpf/prebuilt` is what the sources say.
+fn ebpf_objects() -> Outcome {
+    let mut verdict = ebpf::check();
+    if matches!(verdict, Err(ebpf::Fault::NoTools(_))) {
+        match tools::for_ebpf() {
+            Ok(()) => verdict = ebpf::check(),
+            Err(error) => say(format_args!("what builds the objects of ebpf/: {error}")),
+        }
+    }
+    let strict = std::env::var_os("BUNPILOT_REQUIRE").is_some_and(|it| it == "all");
+    match verdict {
+        Ok(verdict) => {
+            ebpf::tell(&verdict);
+            Outcome::Passed
+        }
+        Err(fault) => {
+            say(format_args!("the objects of ebpf/: {fault}"));
+            let excused = matches!(fault, ebpf::Fault::NoTools(_)) && !strict;
+            if excused { Outcome::Skipped } else { Outcome::Failed }
+        }
+    }
 }
 
 fn checked(command: &mut Command) -> Outcome {

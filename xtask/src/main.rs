@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod ebpf;
 mod mutants;
 mod shell;
 mod test;
@@ -22,8 +23,14 @@ enum Task {
     /// Measures bunpilot beside others, in one run
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Everything a change must pass: fmt, clippy, doc, tidy, the tests, and what is installed of
-    /// deny, machete and typos
+    /// Builds what runs in the kernel into `ebpf/prebuilt`
+    BuildEbpf {
+        /// Only compares what is committed with what the sources make
+        #[arg(long)]
+        check: bool,
+    },
+    /// Everything a change must pass: fmt, clippy, doc, tidy, the objects in `ebpf/prebuilt`, the
+    /// tests, and what is installed of deny, machete and typos
     Ci,
     /// Plants faults in the supervisor, one at a time: the simulator must catch each
     Mutants {
@@ -39,6 +46,7 @@ enum Task {
 fn main() -> ExitCode {
     match Task::parse() {
         Task::Bench(bench) => bench::run(&bench),
+        Task::BuildEbpf { check } => ebpf::run(check),
         Task::Ci => ci::run(),
         Task::Mutants { words } => mutants::run(&words),
         Task::Test(args) => test::run(&args),

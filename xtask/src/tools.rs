@@ -13,7 +13,10 @@ use std::{
     process::Command,
 };
 
-use crate::shell::{Failure, find, root, run, say};
+use crate::{
+    ebpf,
+    shell::{Failure, cargo, find, root, run, say},
+};
 
 /// Where a tool that is not on the `PATH` comes from.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,20 @@ pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
 pub(crate) fn installed(program: &'static str) -> Result<PathBuf, Failure> {
     let fetched = root().join("target/tools/bin").join(program);
     if fetched.exists() { Ok(fetched) } else { needed(program) }
+}
+
+/// Fetches what builds the objects of `ebpf/`, three minutes on two cores: Debian's compiler and
+/// LLVM, which only root can, and the linker into `target/tools`.
+pub(crate) fn for_ebpf() -> Result<(), Failure> {
+    let folder = root().join("target/tools");
+    let workshop = Workshop { folder, apt_lists: OnceCell::new() };
+    for package in ebpf::PACKAGES {
+        workshop.apt_install(package)?;
+    }
+    let (folder, root) = (workshop.folder.as_os_str(), "--root".as_ref());
+    let mut install = cargo();
+    install.args(["install", "--quiet"]).args(ebpf::LINKER).args([root, folder]);
+    run(install.env("LLVM_PREFIX", "/usr/lib/llvm-22"))
 }
 
 impl Tools {

@@ -1,0 +1,114 @@
+//! What every program in the kernel needs: constants from outside, counters, a value for each
+//! thread, and an end for what cannot happen.
+//!
+//! A program is one file in `bin/` and becomes one object of the same name; aya makes all maps of
+//! an object when it loads it, so what a kernel may lack has an object of its own. No program
+//! trusts a field's place: user space reads it from the kernel's BTF and writes it into a constant
+//! before the verifier looks.
+#![no_std]
+#![feature(asm_experimental_arch)]
+
+use core::{ffi::c_void, marker::PhantomData, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE},
+    helpers::generated::bpf_task_storage_get,
+};
+
+/// A `struct task_struct` of the kernel.
+pub type Task = *const u8;
+
+/// A number user space sets before the program is loaded; to the verifier it is a constant.
+#[repr(transparent)]
+pub struct Constant(u32);
+
+impl Constant {
+    /// One that is still to be set.
+    #[must_use]
+    pub const fn unset() -> Self {
+        Self(0)
+    }
+
+    #[inline(always)]
+    fn value(&self) -> usize {
+        // SAFETY: a static; volatile, or the compiler would believe in the 0 it sees.
+        unsafe { ptr::read_volatile(&raw const self.0) as usize }
+    }
+
+    /// Reads the `T` that lies this far into `object`; the verifier proves that it is one.
+    #[inline(always)]
+    pub fn of<T: Copy>(&self, object: *const u8) -> T {
+        // SAFETY: the verifier refuses the program unless a field of this size is there.
+        unsafe { ptr::read_volatile(object.add(self.value()).cast()) }
+    }
+}
+
+/// Adds to a number that other CPUs add to at the same time.
+#[inline(always)]
+pub fn add(number: *mut u64, amount: u64) {
+    // SAFETY: `number` points into a map's value, which the verifier checks.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) amount) }
+}
+
+/// `BPF_MAP_TYPE_TASK_STORAGE`: one `V` for each thread that was given one, gone with the thread.
+/// The fields are read from its type by the loader, as libbpf's `__uint` and `__type` have it.
+#[repr(C)]
+pub struct ForEachTask<V> {
+    r#type: *const [i32; 29],
+    key: *const i32,
+    value: *const V,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    of: PhantomData<V>,
+}
+
+// SAFETY: holds no value, only types.
+unsafe impl<V> Sync for ForEachTask<V> {}
+
+impl<V> ForEachTask<V> {
+    /// Nobody has one yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+            of: PhantomData,
+        }
+    }
+
+    /// The value of `task`, if it has one.
+    #[inline(always)]
+    pub fn of(&'static self, task: Task) -> Option<*mut V> {
+        self.find(task, ptr::null(), 0)
+    }
+
+    /// The value of `task`, which is `first` if it had none; nothing if memory is short.
+    #[inline(always)]
+    pub fn of_or(&'static self, task: Task, first: &V) -> Option<*mut V> {
+        self.find(task, first, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    }
+
+    #[inline(always)]
+    fn find(&'static self, task: Task, first: *const V, flags: u64) -> Option<*mut V> {
+        let map = (&raw const *self).cast_mut().cast::<c_void>();
+        let (task, first) = (task.cast_mut().cast(), first.cast_mut().cast());
+        // SAFETY: the map is this static; the verifier checks `task` and the size of `first`.
+        let value = unsafe { bpf_task_storage_get(map, task, first, flags) };
+        (!value.is_null()).then_some(value.cast())
+    }
+}
+
+impl<V> Default for ForEachTask<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// No program can panic: the verifier refuses the loop below.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
