@@ -134,7 +134,7 @@ fn say(text: std::fmt::Arguments<'_>) {
 fn harmless<T, E>(_outcome: Result<T, E>) {}
 
 /// FNV-1a in hexadecimal: names something in few letters, the same in every life.
-fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix))
 }

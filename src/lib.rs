@@ -74,6 +74,13 @@
 //! at are counted later, from the files. `bunpilot logs` reads and follows the files itself:
 //! however many follow, the daemon does not notice. Output that nobody keeps has no pipe at all.
 //!
+//! # Where CPU time comes from
+//!
+//! A program in the kernel (`ebpf/src/bin/cpu.rs`, built by `cargo xtask build-ebpf` and
+//! committed) adds what the scheduler books to a thread to the seat its worker has in a table;
+//! children inherit the seat. `platform::linux::bpf` loads it and reads the table, the guard keeps
+//! both going while there is no daemon. Where the kernel refuses, clocks of processes serve.
+//!
 //! # Who may die
 //!
 //! - **A worker**: its whole tree is ended, then the next one comes after a pause that grows.

@@ -4,6 +4,7 @@
 //! else here serves it.
 
 mod barrier;
+pub mod bpf;
 mod clients;
 mod clock;
 pub mod daemon;

@@ -3,6 +3,8 @@
 //! Decides nothing: each wrapper takes borrowed descriptors, returns owned ones and turns `errno`
 //! into [`std::io::Error`]. What the calls are for is their callers' business.
 
+#[cfg(target_os = "linux")]
+pub mod bpf;
 mod clock;
 #[cfg(target_os = "linux")]
 mod code;

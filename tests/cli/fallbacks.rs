@@ -48,7 +48,17 @@ fn without_privileges() {
     }
     let home = Home::new().owned_by(65_534);
     works(&home);
-    assert_eq!(engines(&home)["trees"], "process group");
+    let engines = engines(&home);
+    assert_eq!(engines["trees"], "process group");
+    assert_eq!(engines["cpu"], "clocks of processes: CAP_BPF and CAP_PERFMON are missing");
+}
+
+#[test]
+fn without_programs_in_the_kernel() {
+    need!(Tool::Python);
+    let home = Home::new().with_env("BUNPILOT_BPF", "off");
+    works(&home);
+    assert_eq!(engines(&home)["cpu"], "clocks of processes: `BUNPILOT_BPF` is `off`");
 }
 
 #[test]

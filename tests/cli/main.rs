@@ -6,6 +6,7 @@
     reason = "a helper of a test fails by panicking"
 )]
 
+mod cpu;
 mod crowd;
 mod defects;
 mod deploy;

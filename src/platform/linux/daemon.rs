@@ -215,7 +215,8 @@ fn assemble(
         HttpPort::AsConfigured(of) => Some(of(&saved)),
     };
     let (http, http_state) = http_socket(http_port, &mut inventory.held);
-    let facts = facts(&runtime, &pump, inventory.rung, &http_state);
+    let (meters, unread) = Meters::open(&mut inventory.held, &inventory.workers);
+    let facts = facts(&runtime, &pump, inventory.rung, &meters, &http_state);
     let notes = notes.iter().map(ToString::to_string).chain(http_state.err()).collect();
 
     let inbox = Inbox::default();
@@ -234,7 +235,7 @@ fn assemble(
         clients: RefCell::new(None),
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
         listeners: RefCell::new(sockets),
-        meters: RefCell::new(Meters::default()),
+        meters: RefCell::new(meters),
         pump: RefCell::new(Some(pump)),
         store,
         logs,
@@ -244,7 +245,8 @@ fn assemble(
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
-    for key in needless {
+    keep_books(&shared);
+    for key in needless.into_iter().chain(unread) {
         shared.order(&Order::Release { key });
     }
     keep(&shared, CONTROL_KEY, &control);
@@ -360,7 +362,13 @@ fn survivor(arrival: &Arrival) -> Survivor {
     }
 }
 
-fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, String>) -> Facts {
+fn facts(
+    runtime: &Runtime,
+    pump: &Pump,
+    rung: Rung,
+    meters: &Meters,
+    http: &Result<String, String>,
+) -> Facts {
     let trees = match rung {
         Rung::Cgroup => "cgroup2",
         Rung::Session => "process group",
@@ -370,6 +378,7 @@ fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, Strin
         ("control", runtime.name().to_owned()),
         ("logs", pump.engine().to_string()),
         ("trees", trees.to_owned()),
+        ("cpu", meters.engine()),
         ("http", http.clone()),
     ];
     Facts {
@@ -384,6 +393,13 @@ fn facts(runtime: &Runtime, pump: &Pump, rung: Rung, http: &Result<String, Strin
 /// Leaves a copy of one of the daemon's own sockets with the guard.
 fn keep(shared: &Shared, key: &str, fd: &impl AsFd) {
     keep_copy(shared, key, fd.as_fd().try_clone_to_owned());
+}
+
+/// Leaves the books of CPU time with the guard, so that they go on while there is no daemon.
+fn keep_books(shared: &Shared) {
+    for (key, fd) in shared.meters.borrow().keepsakes() {
+        keep_copy(shared, &key, fd.try_clone_to_owned());
+    }
 }
 
 fn keep_copy(shared: &Shared, key: &str, copy: io::Result<OwnedFd>) {

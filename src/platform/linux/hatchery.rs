@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::PathBuf};
 
 use super::{
+    bpf::books::Origin,
     guardian::Said,
     logs::{PIPE_BYTES, Target},
     workers::Ends,
@@ -90,6 +91,7 @@ pub(super) fn adopt(shared: &Shared, launch: Launch) -> Option<Voice> {
     }
     shared.workers.expect(launch);
     let arrival = shared.unclaimed.borrow_mut().remove(&worker)?;
+    shared.meters.borrow_mut().follow(worker, arrival.life.pid, Origin::Found);
     Some(attend(shared, worker, arrival))
 }
 
@@ -101,6 +103,7 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
             let (pid, exit, gone) = (life.pid, life.exit, life.gone);
             // A new guard tells of workers we know.
             if shared.workers.pid(worker).is_none() {
+                shared.meters.borrow_mut().follow(worker, pid, Origin::Born);
                 let voice = attend(shared, worker, Arrival::new(life, roles, fds));
                 converse(shared, worker, voice);
                 shared.inbox.push(Event::Spawned(worker, pid));

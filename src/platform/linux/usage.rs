@@ -4,8 +4,10 @@
 //! process it knows and opens no file. [`Depth::Full`] looks for new processes and reads memory,
 //! descriptors and threads as well.
 //!
-//! CPU never runs backwards. With a cgroup it is the group's own `cpu.stat`, which counts every
-//! process that ever was in it. Without one it is kept in a ledger of two accounts:
+//! CPU never runs backwards. Where the kernel keeps books for us ([`super::bpf::books`]) it is
+//! what they say, which is all there is to know. With a cgroup it is the group's own `cpu.stat`,
+//! which counts every process that ever was in it. Without either it is kept in a ledger of two
+//! accounts:
 //!
 //! - the clocks of the processes alive, plus the last reading of each one that is gone;
 //! - at each full sample, the clocks of those alive plus what they inherited from children they
@@ -52,13 +54,21 @@ pub struct Meter {
     cgroup: Option<PathBuf>,
     ledger: Ledger,
     last: Usage,
+    /// User and system time of what was booked.
+    divided: (Duration, Duration),
 }
 
 impl Meter {
     /// Follows `leader` and its descendants.
     #[must_use]
     pub fn tree(leader: Pid) -> Self {
-        Self { leader, cgroup: None, ledger: Ledger::default(), last: Usage::default() }
+        Self {
+            leader,
+            cgroup: None,
+            ledger: Ledger::default(),
+            last: Usage::default(),
+            divided: Default::default(),
+        }
     }
 
     /// Follows everything in the cgroup2 directory `cgroup`, which `leader` was started in.
@@ -67,14 +77,38 @@ impl Meter {
         Self { cgroup: Some(cgroup.to_owned()), ..Self::tree(leader) }
     }
 
-    /// Measures now; `None` once no process is left.
+    /// Measures now; `None` once no process is left. `booked` is the worker's CPU time if the
+    /// kernel keeps books, and spares [`Depth::Cpu`] every look at the processes.
     ///
     /// The first call is always full.
-    pub fn measure(&mut self, depth: Depth) -> Option<Usage> {
-        match depth {
-            Depth::Cpu if self.last.processes > 0 => self.cpu(),
-            Depth::Cpu | Depth::Full => self.full(),
-        }
+    pub fn measure(&mut self, depth: Depth, booked: Option<Duration>) -> Option<Usage> {
+        let usage = match depth {
+            Depth::Cpu if self.last.processes == 0 => self.full(),
+            Depth::Cpu if booked.is_some() => Some(self.last),
+            Depth::Cpu => self.cpu(),
+            Depth::Full => self.full(),
+        };
+        let mut usage = usage?;
+        let Some(booked) = booked else { return Some(usage) };
+        self.last.cpu = self.last.cpu.max(booked);
+        let (user, system) = self.divided();
+        usage.cpu = self.last.cpu;
+        (usage.user, usage.system) = (Some(user), Some(system));
+        Some(usage)
+    }
+
+    /// User and system time of all that was booked. Books do not tell them apart, so what is new
+    /// is divided as the ledger has it; neither ever falls, and they add up.
+    fn divided(&mut self) -> (Duration, Duration) {
+        let (user, system) = &mut self.divided;
+        let new = self.last.cpu.saturating_sub(*user + *system);
+        let of = |it: Option<Duration>| it.unwrap_or_default().as_secs_f64();
+        let (of_user, of_system) = (of(self.last.user), of(self.last.system));
+        let share = if of_system > 0.0 { of_user / (of_user + of_system) } else { 1.0 };
+        let new_user = new.mul_f64(share).min(new);
+        *user += new_user;
+        *system += new.saturating_sub(new_user);
+        self.divided
     }
 
     fn cpu(&mut self) -> Option<Usage> {

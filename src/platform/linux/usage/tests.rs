@@ -47,7 +47,7 @@ fn a_tree_is_found_whole() {
     let shell = Shell::run("(sh -c 'sleep 1000 & echo here; read x; kill $!') ; exit 0");
     let pids = tree(shell.pid());
     assert_eq!(pids.len(), 3, "{pids:?}");
-    let usage = Meter::tree(shell.pid()).measure(Depth::Full).unwrap();
+    let usage = Meter::tree(shell.pid()).measure(Depth::Full, None).unwrap();
     assert_eq!((usage.processes, usage.threads), (3, 3));
     assert!(usage.rss_bytes > 300_000, "{usage:?}");
     assert!(usage.fds >= 9, "{usage:?}");
@@ -58,14 +58,14 @@ fn a_tree_is_found_whole() {
 fn a_childs_time_stays_when_it_ends() {
     let shell = Shell::run(&format!("echo here; read x; ({BURN} exit 0); echo burnt; read x"));
     let mut meter = Meter::tree(shell.pid());
-    let before = meter.measure(Depth::Full).unwrap().cpu;
+    let before = meter.measure(Depth::Full, None).unwrap().cpu;
     let mut shell = shell;
     let stdin = shell.0.stdin.as_mut().unwrap();
     std::io::Write::write_all(stdin, b"go\n").unwrap();
     let mut line = String::new();
     BufReader::new(shell.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "burnt\n");
-    let after = meter.measure(Depth::Full).unwrap();
+    let after = meter.measure(Depth::Full, None).unwrap();
     assert!(after.cpu >= before + Duration::from_millis(10), "{before:?} {after:?}");
     assert_eq!(after.processes, 1);
     let split = after.user.unwrap() + after.system.unwrap();
@@ -79,7 +79,7 @@ fn both_speeds_agree_and_never_fall() {
     let mut last = Duration::ZERO;
     for turn in 0..200 {
         let depth = if turn % 10 == 0 { Depth::Full } else { Depth::Cpu };
-        let usage = meter.measure(depth).unwrap();
+        let usage = meter.measure(depth, None).unwrap();
         assert!(usage.cpu >= last);
         last = usage.cpu;
     }
@@ -88,13 +88,30 @@ fn both_speeds_agree_and_never_fall() {
 }
 
 #[test]
+fn what_is_booked_counts_and_adds_up() {
+    let mut meter = Meter::tree(me());
+    let mut last = Usage::default();
+    // More than we ever used, then less, as of books that begin anew.
+    for (booked, cpu) in [(900, 900), (901, 901), (300, 901), (1000, 1000)] {
+        let hours = |it| Duration::from_hours(it);
+        for depth in [Depth::Full, Depth::Cpu] {
+            let usage = meter.measure(depth, Some(hours(booked))).unwrap();
+            assert_eq!(usage.cpu, hours(cpu));
+            assert_eq!(usage.user.unwrap() + usage.system.unwrap(), usage.cpu);
+            assert!(usage.user >= last.user && usage.system >= last.system);
+            last = usage;
+        }
+    }
+}
+
+#[test]
 fn nothing_is_left_to_measure() {
     let shell = Shell::run("echo here; read x");
     let mut meter = Meter::tree(shell.pid());
-    assert!(meter.measure(Depth::Cpu).is_some());
+    assert!(meter.measure(Depth::Cpu, None).is_some());
     shell.end();
-    assert_eq!(meter.measure(Depth::Cpu), None);
-    assert_eq!(meter.measure(Depth::Full), None);
+    assert_eq!(meter.measure(Depth::Cpu, None), None);
+    assert_eq!(meter.measure(Depth::Full, None), None);
 }
 
 #[test]
@@ -106,7 +123,7 @@ fn a_zombie_is_no_process() {
     let id = rustix::process::Pid::from_child(&shell.0);
     let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(rustix::process::WaitId::Pid(id), options).unwrap();
-    assert_eq!(meter.measure(Depth::Full), None);
+    assert_eq!(meter.measure(Depth::Full, None), None);
     shell.0.wait().unwrap();
 }
 
@@ -119,7 +136,7 @@ fn a_cgroups_files_are_read() {
         .unwrap();
     let mut meter = Meter::cgroup(me(), &folder);
     for depth in [Depth::Cpu, Depth::Full, Depth::Cpu] {
-        let usage = meter.measure(depth).unwrap();
+        let usage = meter.measure(depth, None).unwrap();
         assert_eq!(usage.cpu, Duration::from_mins(150));
         assert_eq!(usage.user, Some(Duration::from_micros(7)));
         assert_eq!(usage.processes, 1);
@@ -137,7 +154,7 @@ fn cost() {
         let before = process_cpu(me()).unwrap();
         for _ in 0..20 {
             for meter in &mut meters {
-                meter.measure(depth).unwrap();
+                meter.measure(depth, None).unwrap();
             }
         }
         let spent = process_cpu(me()).unwrap().saturating_sub(before);

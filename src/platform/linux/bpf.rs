@@ -1,0 +1,44 @@
+//! What the kernel does for us where it lets us: programs of `ebpf/`, loaded and kept.
+//!
+//! Everything here accelerates something that works without. What cannot be loaded is said once,
+//! with a [`Refusal`] that names the reason, and served by the next rung.
+
+pub mod books;
+mod btf;
+mod load;
+
+use std::{env, io};
+
+pub use self::load::Refusal;
+
+/// Environment variable that keeps us out of the kernel if it is `off`.
+const CHOICE: &str = "BUNPILOT_BPF";
+
+/// Whether programs may be loaded: wanted, and not bound to be refused.
+///
+/// # Errors
+///
+/// [`Refusal::Off`] and [`Refusal::Forbidden`].
+fn allowed() -> Result<(), Refusal> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    if env::var(CHOICE).is_ok_and(|it| it == "off") {
+        return Err(Refusal::Off);
+    }
+    let have = capabilities(None).map_err(|error| Refusal::kernel("ask for rights", error))?;
+    let wanted = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    if have.effective.contains(wanted) || have.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden)
+}
+
+impl Refusal {
+    /// What the kernel said to `what`.
+    fn kernel(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return Self::Forbidden;
+        }
+        Self::Kernel { what: what.into(), source }
+    }
+}

@@ -1,0 +1,282 @@
+//! In the real kernel.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use super::*;
+use crate::platform::sys::process_cpu;
+
+/// Books of our own; skips where the kernel lets nobody keep any.
+fn open() -> Option<Books> {
+    match Books::open(&mut BTreeMap::new(), []) {
+        Ok(books) => Some(books),
+        Err(why @ (Refusal::Off | Refusal::Forbidden | Refusal::NoTypes)) => {
+            skip(&why.to_string());
+            None
+        }
+        Err(why) => panic!("{why}"),
+    }
+}
+
+fn skip(why: &str) {
+    let strict = env::var_os("BUNPILOT_REQUIRE").is_some_and(|it| it == "all");
+    assert!(!strict, "may not be skipped: {why}");
+    writeln!(io::stderr(), "skipped: {why}").unwrap();
+}
+
+/// A python program that does `work` once for each line it is told, and answers.
+struct Worker {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    /// What children used that it waited for before it was ready.
+    waited_for: Duration,
+}
+
+impl Worker {
+    fn start(prelude: &str, work: &str) -> Self {
+        let indented = work.replace('\n', "\n    ");
+        let script = format!(
+            "import os, resource, signal, sys, threading, time\n{BURN}\n{prelude}\n\
+             used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
+             print(used.ru_utime + used.ru_stime, flush=True)\n\
+             for line in sys.stdin:\n    {indented}\n    print(flush=True)\n"
+        );
+        let mut child = Command::new("python3")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut worker = Self { child, said, waited_for: Duration::ZERO };
+        worker.waited_for = Duration::from_secs_f64(worker.answer().trim().parse().unwrap());
+        worker
+    }
+
+    fn pid(&self) -> Pid {
+        Pid(i32::try_from(self.child.id()).unwrap())
+    }
+
+    fn work(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.answer();
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.said.read_line(&mut line).unwrap() > 0, "it lives");
+        line
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+/// `burn(ms)` uses that much CPU time of its thread, whoever else runs.
+const BURN: &str = "
+def burn(ms):
+    end = time.thread_time_ns() + int(ms * 1e6)
+    while time.thread_time_ns() < end: pass
+def child(ms):
+    pid = os.fork()
+    if pid == 0:
+        burn(ms)
+        os._exit(0)
+    return pid";
+
+/// A cgroup2 of a worker's own: what its `cpu.stat` adds up is the truth.
+struct Truth(PathBuf);
+
+impl Truth {
+    fn about(worker: &Worker) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let folder = format!("bunpilot-books-{}", worker.pid());
+        let truth = Self(Path::new(mount.split(' ').nth(4)?).join(folder));
+        fs::create_dir(&truth.0).ok()?;
+        fs::write(truth.0.join("cgroup.procs"), worker.pid().to_string()).ok()?;
+        Some(truth)
+    }
+
+    fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(self.0.join("cpu.stat")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+        Duration::from_micros(line.parse().unwrap())
+    }
+}
+
+impl Drop for Truth {
+    fn drop(&mut self) {
+        // Fails while somebody is in it: the worker ends before.
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+/// Whether two amounts of CPU time are the same but for one percent.
+#[track_caller]
+fn same(booked: Duration, truth: Duration) {
+    assert!(truth > Duration::from_millis(40), "too little was done: {truth:?}");
+    assert!(booked.abs_diff(truth) <= truth / 100, "booked {booked:?}, used {truth:?}");
+}
+
+/// Has a worker do `work` three times, each by the truth and by the books.
+#[track_caller]
+fn check(prelude: &str, work: &str) {
+    let Some(mut books) = open() else { return };
+    let worker = Worker::start(prelude, work);
+    let Some(truth) = Truth::about(&worker) else { return skip("no writable cgroup2 here") };
+    let mut worker = worker; // ends before its cgroup is removed
+    let seat = books.follow(worker.pid(), Origin::Found).unwrap();
+    let mut amount = |truth: &Truth| {
+        books.refresh();
+        (books.cpu(seat).unwrap(), truth.cpu())
+    };
+    let mut before = amount(&truth);
+    for _ in 0..3 {
+        worker.work();
+        let after = amount(&truth);
+        same(after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+        before = after;
+    }
+    drop(worker);
+}
+
+#[test]
+fn one_that_never_rests() {
+    check("", "burn(150)");
+}
+
+#[test]
+fn bursts_of_200_us() {
+    check("", "for _ in range(400): burn(0.2); time.sleep(0.0005)");
+}
+
+#[test]
+fn bursts_of_20_us() {
+    check("", "for _ in range(1500): burn(0.02); time.sleep(0.0001)");
+}
+
+#[test]
+fn four_threads() {
+    check(
+        "",
+        "threads = [threading.Thread(target=burn, args=(25,)) for _ in range(4)]\n\
+         for it in threads: it.start()\n\
+         for it in threads: it.join()",
+    );
+}
+
+#[test]
+fn children_that_are_waited_for() {
+    check("", "for _ in range(10): os.waitpid(child(8), 0)");
+}
+
+#[test]
+fn children_nobody_waits_for() {
+    check(
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "for it in [child(8) for _ in range(10)]:\n    \
+             try: os.waitpid(it, 0)\n    \
+             except ChildProcessError: pass",
+    );
+}
+
+#[test]
+fn who_was_there_before_brings_its_past() {
+    let Some(mut books) = open() else { return };
+    let idle = "
+done = threading.Event()
+threading.Thread(target=lambda: (burn(40), done.set(), time.sleep(1000)), daemon=True).start()
+gone = threading.Thread(target=burn, args=(40,))
+gone.start()
+gone.join()
+done.wait()
+os.waitpid(child(40), 0)
+r, w = os.pipe()
+if os.fork() == 0:
+    burn(40)
+    os.write(w, b'x')
+    os.close(0)
+    os.execvp('sleep', ['sleep', '1000'])
+os.read(r, 1)";
+    let worker = Worker::start(idle, "burn(60)");
+    let family: Vec<Pid> = crate::platform::linux::usage::tree(worker.pid()).into_iter().collect();
+    let clocks = || family.iter().filter_map(|it| process_cpu(*it)).sum::<Duration>();
+    let seat = books.follow(worker.pid(), Origin::Found).unwrap();
+    books.refresh();
+    let booked = books.cpu(seat).unwrap();
+    let waited_for = booked.saturating_sub(clocks());
+    same(waited_for, worker.waited_for);
+    let mut worker = worker;
+    worker.work();
+    books.refresh();
+    same(books.cpu(seat).unwrap().saturating_sub(waited_for), clocks());
+    let child =
+        rustix::process::Pid::from_raw(family.iter().find(|it| **it != worker.pid()).unwrap().0);
+    rustix::process::kill_process(child.unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn books_go_on_without_us() {
+    let Some(mut books) = open() else { return };
+    let autoreaped = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)";
+    let work = "
+try: os.waitpid(child(50), 0)
+except ChildProcessError: pass";
+    let (mut stays, goes) = (Worker::start(autoreaped, work), Worker::start("", "burn(1)"));
+    let (seat, other) =
+        (books.follow(stays.pid(), Origin::Born), books.follow(goes.pid(), Origin::Born));
+    let (seat, other) = (seat.unwrap(), other.unwrap());
+    books.refresh();
+    let before = books.cpu(seat).unwrap();
+    let mut kept: BTreeMap<_, _> =
+        books.keepsakes().map(|(key, fd)| (key, fd.try_clone_to_owned().unwrap())).collect();
+    drop(books);
+    stays.work();
+    let mut books = Books::open(&mut kept, [stays.pid()]).unwrap();
+    assert!(kept.is_empty());
+    assert_eq!(books.follow(stays.pid(), Origin::Found), Some(seat));
+    books.refresh();
+    let after = books.cpu(seat).unwrap();
+    assert!(after >= before + Duration::from_millis(50), "{before:?} {after:?}");
+    // The seat of one nobody knows any more is another's now.
+    assert_eq!(books.cpu(other), None);
+    let next = books.follow(goes.pid(), Origin::Born).unwrap();
+    assert_ne!(next, other);
+    assert_ne!(next, seat);
+}
+
+#[test]
+fn who_left_is_counted_no_more() {
+    let Some(mut books) = open() else { return };
+    let mut worker = Worker::start("", "burn(30)");
+    let seat = books.follow(worker.pid(), Origin::Born).unwrap();
+    worker.work();
+    books.refresh();
+    assert!(books.cpu(seat).unwrap() > Duration::from_millis(30));
+    books.leave(seat);
+    assert_eq!(books.cpu(seat), None);
+    // The next one in its place begins at nothing, and the first one adds nothing to it.
+    let sleeper = Worker::start("", "pass");
+    let next = books.follow(sleeper.pid(), Origin::Born).unwrap();
+    assert_eq!(next.number, seat.number);
+    worker.work();
+    books.refresh();
+    let past = process_cpu(sleeper.pid()).unwrap();
+    assert!(books.cpu(next).unwrap() <= past, "{past:?}");
+}
+
+#[test]
+fn cpus_are_listed_as_ranges() {
+    assert_eq!(ranges("0-2,5\n"), [0, 1, 2, 5]);
+    assert_eq!(ranges("0\n"), [0]);
+    assert_eq!(ranges("nonsense,7-"), [0_u32; 0]);
+}
