@@ -1,15 +1,16 @@
-//! Cost of the quiet part of logs: where to cut, which lines were asked for, when they came,
-//! and what is written of them.
+//! Cost of the quiet part of logs: where to cut, which lines were asked for, when they came.
 
 use std::hint::black_box;
 
-use bunpilot::domain::{AppId, WorkerId};
-use bunpilot::logs::{
-    Stream,
-    cut::{Before, Cut, cut, whole_lines},
-    index::{BLOCK_BYTES, Entry, Writer, entries},
-    query::{Head, Search, first},
-    record::{Form, Label, Tail, time},
+use bunpilot::{
+    domain::{AppId, WorkerId},
+    logs::{
+        Stream,
+        cut::{Before, Cut, cut, whole_lines},
+        index::{BLOCK_BYTES, Entry, Writer, entries},
+        query::{Head, Merge, Search},
+        record::{Form, Label, Tail, time},
+    },
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -62,11 +63,15 @@ fn queries(criterion: &mut Criterion) {
             found
         });
     });
-    let heads: Vec<_> =
-        (0..200).map(|source| Head { unix_micros: 1 << 50, source: 200 - source }).collect();
+    let mut heads = Merge::default();
+    (0..200).for_each(|source| heads.push(Head { unix_micros: 1 << 50, source }));
     group.throughput(Throughput::Elements(1));
-    group.bench_function("the first of 200 sources", |bencher| {
-        bencher.iter(|| assert_eq!(first(black_box(&heads).iter().copied()), Some(1)));
+    group.bench_function("the next line of 200 sources", |bencher| {
+        bencher.iter(|| {
+            let Some(Head { unix_micros, source }) = heads.pop() else { return };
+            heads.push(Head { unix_micros: unix_micros + 1_000, source });
+        });
+        assert_eq!(heads.pop().map(|head| head.unix_micros >= 1 << 50), Some(true));
     });
     group.finish();
 }
@@ -103,26 +108,23 @@ fn indexes(criterion: &mut Criterion) {
 fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("logs_record");
     let Ok(app) = "api".parse() else { return };
-    let label = Label { app, worker: WorkerId::new(AppId(1), 2, 3), stream: Stream::Out };
-    let plain = lines(100);
-    let quoted = plain.iter().map(|it| if *it == b'x' { b'"' } else { *it }).collect();
-    for (name, form, text) in [
-        ("timestamps", Form::Timestamps, &plain),
-        ("json", Form::Json(label.clone()), &plain),
-        ("json, all of it escaped", Form::Json(label), &quoted),
-    ] {
-        let now = time(1 << 50);
-        let mut out = Vec::new();
-        group.throughput(bytes(text));
-        group.bench_with_input(BenchmarkId::from_parameter(name), text, |bencher, text| {
-            bencher.iter(|| {
-                out.clear();
-                let text = black_box(text);
-                let done =
-                    form.transcribe(text, Before::Nothing, u64::MAX, Tail::More, &now, &mut out);
-                assert_eq!((done.taken, done.full), (text.len(), false));
+    let label = Label { app, worker: WorkerId::new(AppId(1), 0, 1), stream: Stream::Out };
+    let stamp = time(1_795_534_880_123_999);
+    for (name, form) in [("timestamps", Form::Timestamps), ("json", Form::Json(label))] {
+        for length in [100, 1_000] {
+            let text = lines(length);
+            let mut out = Vec::new();
+            group.throughput(bytes(&text));
+            group.bench_with_input(BenchmarkId::new(name, length), &text, |bencher, text| {
+                bencher.iter(|| {
+                    out.clear();
+                    let (seen, before) = (black_box(text), Before::WholeLine);
+                    let done =
+                        form.transcribe(seen, before, u64::MAX, Tail::More, &stamp, &mut out);
+                    assert_eq!(done.taken, text.len());
+                });
             });
-        });
+        }
     }
     group.finish();
 }

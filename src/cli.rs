@@ -40,6 +40,7 @@ mod status;
 mod stop;
 mod suggest;
 mod table;
+mod tidy;
 mod verb;
 mod wish;
 
@@ -56,6 +57,8 @@ use failure::{Failure, Outcome, Verdict};
 use home::Home;
 use output::{Format, Out};
 use process::Role;
+
+use crate::world::Tidying;
 
 /// Does what the command line says; returns the exit status.
 pub fn main() -> ExitCode {
@@ -116,6 +119,8 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::List(args) => list::run(&daemon()?, args.secrets(), out),
         Command::Status(args) => status::run(&daemon()?, &args, out),
         Command::Logs(args) => show_logs::run(&home()?, &args, out),
+        Command::Flush(args) => tidy::run(&home()?, Tidying::Flush, args, out),
+        Command::Rotate(args) => tidy::run(&home()?, Tidying::Rotate, args, out),
         Command::Metrics(args) => metrics::run(&daemon()?, &args, out),
         Command::Daemon { command } => daemon::run(&home()?, command, out),
         Command::Ping => ping::run(&daemon()?, out),

@@ -13,6 +13,7 @@ mod report;
 mod restore;
 mod scrape;
 mod strangers;
+mod tidy;
 mod voices;
 
 pub use self::{

@@ -70,8 +70,11 @@
 //! the loop, moves the bytes into the app's file without copying them, and changes files where
 //! [`logs::rotation`] says, between two lines. When they were written it notes beside them
 //! ([`logs::index`]). Lines that are written as records ([`logs::record`]) go through a pipe and
-//! a journal that the guard keeps, too, so that each is written exactly once. `bunpilot logs`
-//! reads and follows the files itself: however many follow, the daemon does not notice.
+//! a journal that the guard keeps, too, so that each is written exactly once. Lines nobody looked
+//! at are counted later, from the files. Full files are packed by a thread that yields to all
+//! others, and go when [`logs::retention`] says. `bunpilot logs` reads and follows the files
+//! itself: however many follow, the daemon does not notice. Output that nobody keeps has no pipe
+//! at all.
 //!
 //! # Who may die
 //!

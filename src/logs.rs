@@ -6,12 +6,16 @@
 pub mod cut;
 pub mod files;
 pub mod index;
+pub mod line;
 pub mod packed;
 pub mod period;
 pub mod query;
 pub mod record;
 pub mod retention;
 pub mod rotation;
+pub mod sieve;
+pub mod stamp;
+pub mod when;
 
 use std::fmt;
 

@@ -134,6 +134,7 @@ impl Supervisor {
             | Event::Notify(..)
             | Event::Sampled(..)
             | Event::Tailed(..)
+            | Event::Tidied(..)
             | Event::Client(..)
             | Event::ClientClosed(_)
             | Event::Asked(..)

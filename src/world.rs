@@ -13,7 +13,7 @@ pub use self::{
     start::{Facts, Fate, Life, Start},
 };
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use crate::domain::{
     AppId, AppSpec, ClientId, Exit, InstanceId, Lane, Logs, Moment, Pid, Signal, Usage, WorkerId,
@@ -51,6 +51,9 @@ pub enum Action {
     /// Read the last lines of an app's log files for a client, for its request of this id.
     /// Answered by [`Event::Tailed`].
     Tail(ClientId, String, Arc<AppSpec>, u32),
+    /// Empty or rotate log files for a client, for its request of this id. Answered by
+    /// [`Event::Tidied`].
+    Tidy(ClientId, String, Tidying, Vec<LogsOf>),
     /// Write to a control client.
     Reply(ClientId, Vec<u8>),
     /// Close a control client once everything is written.
@@ -132,6 +135,8 @@ pub enum Event {
     Sampled(Sample),
     /// The lines asked for, oldest first.
     Tailed(ClientId, String, Vec<String>),
+    /// The log files are as they should be, as far as that was possible.
+    Tidied(ClientId, String, Tidied),
     /// Bytes from a control client, as they came. The first ones introduce the client.
     Client(ClientId, Vec<u8>),
     /// The control client closed its writing side or is broken.
@@ -234,6 +239,46 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The answer itself.
     pub body: Vec<u8>,
+}
+
+/// What to do to log files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tidying {
+    /// Empty the current ones and remove the full ones.
+    Flush,
+    /// Put the current ones aside.
+    Rotate,
+}
+
+impl fmt::Display for Tidying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Flush => "flush",
+            Self::Rotate => "rotate",
+        })
+    }
+}
+
+/// Whose log files are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsOf {
+    /// The app.
+    pub spec: Arc<AppSpec>,
+    /// Only those of this place.
+    pub index: Option<u16>,
+}
+
+/// What came of a [`Tidying`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tidied {
+    /// Files emptied, removed or put aside.
+    pub files: u64,
+    /// What they took, if it was freed.
+    pub bytes: u64,
+    /// Files that are put aside once the line that is being written ends.
+    pub waiting: u64,
+    /// What could not be done, and why.
+    pub faults: Vec<String>,
 }
 
 /// A worker that outlived the daemon that started it.

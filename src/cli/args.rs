@@ -1,5 +1,7 @@
 //! What may stand on the command line.
 
+mod logs;
+
 use std::{num::NonZeroU16, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -10,6 +12,8 @@ use crate::{
     control::wire::{Force, Target},
     domain::Signal,
 };
+
+pub(crate) use logs::Logs;
 
 const EXIT_CODES: &str = "\
 Exit status:
@@ -80,6 +84,10 @@ pub(crate) enum Command {
     /// Show what apps print
     #[command(alias = "log")]
     Logs(Logs),
+    /// Empty log files, and remove the rotated ones
+    Flush(Tidy),
+    /// Rotate log files now
+    Rotate(Tidy),
     /// Live dashboard of CPU and memory
     #[command(alias = "monit")]
     Metrics(Metrics),
@@ -298,24 +306,12 @@ pub(crate) struct Status {
     pub(crate) shown: Shown,
 }
 
-/// `logs`.
+/// `flush` and `rotate`.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Logs {
-    /// App: `app` or `app:instance`; all apps if left out
-    #[arg(value_name = "APP", value_parser = target)]
+pub(crate) struct Tidy {
+    /// App: `app`, `app:instance` or `all`; all apps if left out
+    #[arg(value_name = "APP|all", value_parser = target)]
     pub(crate) target: Option<Target>,
-    /// Go on printing what comes
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// How many of the last lines to print, of each worker and stream
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-    pub(crate) lines: u32,
-    /// Only standard error
-    #[arg(long, conflicts_with = "out")]
-    pub(crate) err: bool,
-    /// Only standard output
-    #[arg(long)]
-    pub(crate) out: bool,
 }
 
 /// `metrics`.
@@ -415,6 +411,8 @@ mod tests {
             "log api --lines 20 --follow",
             "logs -f api",
             "logs api -f",
+            "logs api worker:2 -n all --since -10m --until now -g a -g b -i --nostream",
+            "logs api -f --no-follow --previous",
             "metrics",
             "monit api --json",
             "metrics --prometheus",
@@ -468,6 +466,10 @@ mod tests {
             "signal api NOPE",
             "scale api",
             "logs api --out --err",
+            "logs api --raw -t",
+            "logs api -f --previous",
+            "logs api --invert",
+            "logs api -n some",
         ] {
             assert_eq!(parse(line).map(|_| ()).unwrap_err().exit_code(), 2, "`{line}`");
         }

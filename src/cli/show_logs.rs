@@ -1,68 +1,170 @@
-//! `bunpilot logs`: which files are meant; [`logs`] shows them.
-//!
-//! The daemon is asked only where the files are. While it is down, those at the usual place are
-//! shown.
+//! `bunpilot logs`: what is asked for; [`logs`] shows it.
 
-use std::{collections::BTreeSet, io, os::fd::AsFd as _};
+mod listing;
 
-use serde_json::{Value, json};
+use std::io::{self, Write as _};
+
+use anstream::{AutoStream, ColorChoice};
+use jiff::{Zoned, tz::TimeZone};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{
     args,
-    client::Daemon,
     failure::{Failure, Outcome},
     home::Home,
-    logs::{self, Label, LogsError, Mode, Options, Source, scan},
+    logs::{self, Colour, Label, LogsError, Mode, Options, Shape, Shown, Text},
     output::{Format, Out, Screen},
-    suggest,
 };
-use crate::{
-    config::{Base, Trust, raw::RawApp, resolve},
-    control::{
-        status::AppStatus,
-        wire::{Code, Target},
-    },
-    logs::{Stream, files, query::Streams},
+use crate::logs::{
+    Stream,
+    files::INDEX_FOLDER,
+    query::{Lines, Streams, Window},
+    sieve::{Case, Kept, Pattern, Sieve},
+    stamp::Face,
+    when,
 };
+
+pub(crate) use listing::Listing;
+
+/// Lines shown of each file if nobody says otherwise.
+const LINES: u64 = 50;
 
 /// Runs it.
 pub(crate) fn run(home: &Home, args: &args::Logs, out: &mut Out) -> Outcome {
-    let target = args.target.as_ref();
-    let sources = sources(home, target).map_err(|failure| {
-        let unknown = target.filter(|_| failure.is_no_such_app());
-        failure.hint(unknown.and_then(|it| suggest::names(&Daemon::of(home), it)))
-    })?;
-    let streams = match (args.out, args.err) {
-        (true, _) => Streams::Only(Stream::Out),
-        (_, true) => Streams::Only(Stream::Err),
-        (false, false) => Streams::Both,
+    let now = now(args);
+    let stdout = io::stdout();
+    let own = rustix::io::dup(&stdout).map_err(|error| Failure::from(io::Error::from(error)))?;
+    let options = Options {
+        lines: args.lines.unwrap_or(match args.since {
+            Some(_) => Lines::All,
+            None => Lines::Last(LINES),
+        }),
+        mode: if args.follow { Mode::Follow } else { Mode::Once },
+        streams: streams(args),
+        window: window(args, &now)?,
+        sieve: sieve(args)?,
+        shape: shape(args, &now, out.format)?,
+        times: home.logs().join(INDEX_FOLDER),
+        hangup: Some(std::os::fd::AsFd::as_fd(&own)),
     };
-    let lines = u64::from(args.lines);
-    match (out.format, args.follow) {
-        (Format::Json, true) => {
-            Err(Failure::Usage("`--json` prints once; leave out `--follow`".to_owned()))
+    let mut notes = anstream::stderr();
+    let mut listing = Listing::new(home, args)?;
+    let sources = listing.sources()?;
+    for remark in listing.remarks() {
+        writeln!(notes, "{remark}")?;
+    }
+    make_room_for_files();
+    out.flush()?;
+    // Bytes of apps go out as they are: nothing looks through them for colours once more.
+    let mut plain = std::fs::File::from(rustix::io::dup(&own).map_err(io::Error::from)?);
+    let mut rescan = |cause| listing.again(cause);
+    let shown = logs::run(sources, &mut rescan, &options, &mut plain, &mut notes);
+    match shown.map_err(failure)? {
+        Shown::Nothing if !args.follow && matches!(out.screen, Screen::Terminal(..)) => {
+            writeln!(notes, "{}", nothing(args))?;
+            Ok(())
         }
-        (Format::Json, false) => out.json(&as_json(sources, lines, streams)?),
-        (Format::Human, follow) => {
-            let stdout = io::stdout();
-            let options = Options {
-                lines,
-                mode: if follow { Mode::Follow } else { Mode::Once },
-                streams,
-                label: label(out.screen),
-                hangup: Some(stdout.as_fd()),
-            };
-            let mut rescan = || self::sources(home, target).unwrap_or_default();
-            let mut notes = anstream::stderr();
-            logs::run(sources, &mut rescan, &options, out.stdout(), &mut notes).map_err(failure)
-        }
+        Shown::Nothing | Shown::Lines => Ok(()),
     }
 }
 
-fn label(screen: Screen) -> Label {
-    match screen {
-        Screen::Terminal(..) => Label::Coloured,
-        Screen::Piped => Label::Plain,
+/// What time it is, where the user is.
+fn now(args: &args::Logs) -> Zoned {
+    let zone = if args.utc { TimeZone::UTC } else { TimeZone::system() };
+    let now = jiff::Timestamp::now();
+    now.to_zoned(zone)
+}
+
+fn streams(args: &args::Logs) -> Streams {
+    match (args.out, args.err) {
+        (true, _) => Streams::Only(Stream::Out),
+        (_, true) => Streams::Only(Stream::Err),
+        (false, false) => Streams::Both,
+    }
+}
+
+fn window(args: &args::Logs, now: &Zoned) -> Result<Window, Failure> {
+    let time = |flag: &str, text: &Option<String>, without: u64| match text {
+        None => Ok(without),
+        Some(text) => when::parse(text, now)
+            .map_err(|error| Failure::Usage(format!("`--{flag} {text}`: {error}"))),
+    };
+    let since = time("since", &args.since, Window::ALWAYS.since)?;
+    let until = time("until", &args.until, Window::ALWAYS.until)?;
+    let current = u64::try_from(now.timestamp().as_microsecond()).unwrap_or(0);
+    let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+    if since > current && !args.follow {
+        let (text, time) = (shown(&args.since), now.strftime("%H:%M:%S"));
+        return Err(Failure::Usage(format!(
+            "`--since {text}` lies ahead, it is {time} now; of the day before it is `yesterday …`"
+        )));
+    }
+    if since >= until {
+        let (since, until) = (shown(&args.since), shown(&args.until));
+        return Err(Failure::Usage(format!(
+            "`--until {until}` is not later than `--since {since}`: no line can be of both"
+        )));
+    }
+    Ok(Window { since, until })
+}
+
+fn case(args: &args::Logs) -> Case {
+    if args.ignore_case { Case::Ignored } else { Case::Smart }
+}
+
+fn pattern(flag: &str, patterns: &[String], args: &args::Logs) -> Result<Option<Pattern>, Failure> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let pattern = Pattern::any_of(patterns, case(args));
+    pattern.map(Some).map_err(|error| Failure::Usage(format!("`--{flag}`: {error}")))
+}
+
+fn sieve(args: &args::Logs) -> Result<Option<Sieve>, Failure> {
+    let kept = if args.invert { Kept::Others } else { Kept::Matching };
+    Ok(pattern("grep", &args.grep, args)?.map(|pattern| Sieve::new(pattern, kept)))
+}
+
+fn shape(args: &args::Logs, now: &Zoned, format: Format) -> Result<Shape, Failure> {
+    let shape = match (format, args.raw) {
+        (Format::Json, true) => {
+            return Err(Failure::Usage("`--raw` and `--json` exclude each other".to_owned()));
+        }
+        (Format::Json, false) => Shape::Json,
+        (Format::Human, true) => Shape::Raw,
+        (Format::Human, false) => Shape::Text(Text {
+            label: if args.no_prefix { Label::Hidden } else { Label::Shown },
+            colour: match AutoStream::choice(&io::stdout()) {
+                ColorChoice::Never => Colour::Never,
+                ColorChoice::Auto | ColorChoice::AlwaysAnsi | ColorChoice::Always => Colour::Always,
+            },
+            face: match (args.timestamps, args.utc) {
+                (false, _) => None,
+                (true, true) => Some(Face::utc()),
+                (true, false) => Some(Face::local(now.time_zone().clone())),
+            },
+            highlight: pattern("highlight", &args.highlight, args)?,
+        }),
+    };
+    Ok(shape)
+}
+
+/// Lets this process hold as many files open as it may: there are two for each worker.
+fn make_room_for_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _as_many_as_before = setrlimit(Resource::Nofile, limit);
+}
+
+/// What is said to a person who sees nothing.
+fn nothing(args: &args::Logs) -> &'static str {
+    let asked = !args.grep.is_empty() || args.since.is_some() || args.until.is_some();
+    if args.previous {
+        "no line was written before the last start"
+    } else if asked {
+        "no such line"
+    } else {
+        "nothing was written yet; `-f` waits for it"
     }
 }
 
@@ -73,91 +175,4 @@ fn failure(error: LogsError) -> Failure {
             Failure::Local(format!("{error}: {source}"))
         }
     }
-}
-
-/// The last lines of each file, one object for each line.
-fn as_json(sources: Vec<Source>, lines: u64, streams: Streams) -> Result<Value, Failure> {
-    let options = Options { lines, mode: Mode::Once, streams, label: Label::Hidden, hangup: None };
-    let mut all = Vec::new();
-    for source in sources {
-        let mut text = Vec::new();
-        logs::run(vec![source.clone()], &mut Vec::new, &options, &mut text, &mut io::sink())
-            .map_err(failure)?;
-        let (app, worker) = source.label.rsplit_once(':').unwrap_or((&source.label, ""));
-        all.extend(String::from_utf8_lossy(&text).lines().map(|line| {
-            json!({
-                "app": app, "worker": worker.parse::<u16>().ok(), "stream": source.stream.name(),
-                "line": line,
-            })
-        }));
-    }
-    Ok(Value::Array(all))
-}
-
-/// The files of those workers that are meant: the ones the daemon names, and others at the usual
-/// place, of workers that are no more; of apps that are no more only if they are called by name,
-/// or no daemon knows better.
-pub(crate) fn sources(home: &Home, target: Option<&Target>) -> Result<Vec<Source>, Failure> {
-    let all = Target::All;
-    let target = target.unwrap_or(&all);
-    let name = match target {
-        Target::All => None,
-        Target::App(name) | Target::Instance(name, _) => Some(name.as_str()),
-    };
-    let asked = Daemon::of(home).apps(target);
-    let named = asked.as_ref().map(|apps| of_apps(home, apps)).unwrap_or_default();
-    let known: Option<BTreeSet<&str>> = match (&asked, name) {
-        (Ok(apps), None) => Some(apps.iter().map(|it| it.name.as_str()).collect()),
-        (Ok(_) | Err(_), _) => None,
-    };
-    let is_known = |source: &Source| {
-        let app = source.label.rsplit_once(':').map_or(&*source.label, |(app, _)| app);
-        known.as_ref().is_none_or(|known| known.contains(app))
-    };
-    let mut paths = BTreeSet::new();
-    let sources: Vec<Source> = named
-        .into_iter()
-        .chain(scan(&home.logs(), name).into_iter().filter(is_known))
-        .filter(|it| meant(&it.label, target) && paths.insert(it.path.clone()))
-        .collect();
-    match (asked, name) {
-        _ if !sources.is_empty() => Ok(sources),
-        (Err(failure), _) => Err(failure),
-        (Ok(apps), Some(name)) if apps.is_empty() => Err(Failure::Refused {
-            code: Code::NoSuchApp,
-            message: format!("App not found: {name}"),
-        }),
-        (Ok(_), _) => Ok(sources),
-    }
-}
-
-fn meant(label: &str, target: &Target) -> bool {
-    match target {
-        Target::All | Target::App(_) => true,
-        // The file all places share holds this one's lines, too.
-        Target::Instance(app, _) => label == target.to_string() || label == app.as_str(),
-    }
-}
-
-fn of_apps(home: &Home, apps: &[AppStatus]) -> Vec<Source> {
-    apps.iter().flat_map(|app| of_app(home, app)).collect()
-}
-
-fn of_app(home: &Home, app: &AppStatus) -> Vec<Source> {
-    // What a daemon of another version says of an app may make no sense here; the usual place
-    // may still hold its files.
-    let Ok(raw) = serde_json::from_value::<RawApp>(app.config.clone()) else { return Vec::new() };
-    let Ok(spec) = resolve::app(&raw, &Base::default(), &Trust) else { return Vec::new() };
-    let places: BTreeSet<u16> =
-        app.workers.iter().map(|it| it.id).chain(0..spec.instances.get()).collect();
-    places
-        .into_iter()
-        .flat_map(|index| Stream::BOTH.map(|stream| (index, stream)))
-        .filter(|(_, stream)| !files::is_discarded(&spec.logs, *stream))
-        .map(|(index, stream)| Source {
-            label: logs::label(&app.name, files::writer(&spec.logs, index)),
-            stream,
-            path: files::paths(&home.logs(), &spec, index, stream),
-        })
-        .collect()
 }

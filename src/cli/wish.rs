@@ -56,7 +56,9 @@ impl Wish {
             Command::Scale { name, instances } => {
                 (Target::App(name.clone()), Goal::Count(*instances))
             }
-            Command::Signal(target, _) => (target.clone(), Goal::Untraceable),
+            Command::Signal(target, _) | Command::Tidy(_, target) => {
+                (target.clone(), Goal::Untraceable)
+            }
             Command::KillDaemon => (Target::All, Goal::NoDaemon),
             Command::Ping
             | Command::List

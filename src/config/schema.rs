@@ -84,4 +84,19 @@ mod tests {
         assert_eq!(kill["minimum"], 1000);
         assert_eq!(kill["default"], 5000);
     }
+
+    /// Editors complain about a key that the types do not have.
+    #[test]
+    fn every_key_is_in_the_types_for_typescript() {
+        let types = include_str!("../sdk/js/index.d.ts");
+        let schema = schema();
+        let definitions = schema["$defs"].as_object().unwrap().values();
+        let keys = definitions.filter_map(|it| it["properties"].as_object()).flat_map(Map::keys);
+        let missing: Vec<_> = keys
+            .filter(|key| *key != "$schema")
+            .filter(|key| !types.contains(&format!("  {key}?: ")))
+            .filter(|key| !types.contains(&format!("  {key}: ")))
+            .collect();
+        assert_eq!(missing, [""; 0]);
+    }
 }

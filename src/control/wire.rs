@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 pub use reply::{Code, Reply};
 
+use crate::world::Tidying;
+
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -78,6 +80,8 @@ pub enum Command {
         /// How many lines.
         lines: u32,
     },
+    /// Empty or rotate log files.
+    Tidy(Tidying, Target),
     /// The daemon's own state.
     Dump,
     /// Start every app that ran when the machine, or the daemon, went down.
@@ -236,6 +240,13 @@ impl Command {
             Self::Metrics(name) => ("metrics", json!({ "name": name })),
             Self::Exposition => ("exposition", json!({})),
             Self::Logs { name, lines } => ("logs", json!({ "name": name, "lines": lines })),
+            Self::Tidy(what, target) => {
+                let cmd = match what {
+                    Tidying::Flush => "flush",
+                    Tidying::Rotate => "rotate",
+                };
+                (cmd, targeted(target, Force::Gentle))
+            }
             Self::Dump => ("dump", json!({})),
             Self::Resurrect => ("resurrect", json!({})),
             Self::KillDaemon => ("kill-daemon", json!({})),
@@ -289,6 +300,8 @@ impl Args<'_> {
                 name: self.text("name")?,
                 lines: self.value("lines").map_or(Ok(50), |_| self.number("lines"))?,
             },
+            "flush" => Command::Tidy(Tidying::Flush, self.target()?),
+            "rotate" => Command::Tidy(Tidying::Rotate, self.target()?),
             "dump" => Command::Dump,
             "resurrect" => Command::Resurrect,
             "kill-daemon" => Command::KillDaemon,
@@ -384,6 +397,14 @@ mod tests {
                 config: Some(json!({"name":"api","script":"a.ts"})),
                 config_path: None,
             },
+        );
+        check(
+            r#"{"id":"1","cmd":"flush","args":{"name":"api:2"}}"#,
+            &Command::Tidy(Tidying::Flush, Target::Instance("api".into(), 2)),
+        );
+        check(
+            r#"{"id":"1","cmd":"rotate","args":{"name":"all"}}"#,
+            &Command::Tidy(Tidying::Rotate, Target::All),
         );
         check(
             r#"{"id":"1","cmd":"scale","args":{"name":"api","instances":4}}"#,

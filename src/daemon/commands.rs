@@ -25,7 +25,7 @@ const SHARE_HINT: &str = " (if the new worker says the address is in use: let it
                           reusePort, set `clustering.strategy` to `inherit`, or `restart`)";
 
 /// A command turned away: what kind, and in words.
-type Refused = (Code, String);
+pub(super) type Refused = (Code, String);
 
 impl Core {
     /// Carries out one command, or answers why not.
@@ -72,6 +72,7 @@ impl Core {
             Command::Scale { name, instances } => self.scale(now, asker, &name, instances),
             Command::Signal(target, signal) => self.signal(asker, &target, &signal),
             Command::Logs { name, lines } => self.logs(asker, &name, lines),
+            Command::Tidy(what, target) => self.tidy(asker, what, target),
             Command::Resurrect => {
                 self.resurrect(now, asker);
                 Ok(())

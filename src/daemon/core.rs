@@ -9,6 +9,7 @@ use super::{
     jobs::{Addressed, Asker, Jobs},
     scrape::Tallies,
     strangers::Strangers,
+    tidy::Tidyings,
     voices::Voices,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub struct Core {
     pub(super) jobs: Jobs,
     pub(super) voices: Voices,
     pub(super) questions: Questions,
+    pub(super) tidyings: Tidyings,
     pub(super) tallies: Tallies,
     /// Reloads under way, and since when.
     pub(super) reloads: BTreeMap<Ticket, (AppId, Moment)>,
@@ -70,6 +72,7 @@ impl Core {
             jobs: Jobs::default(),
             voices: Voices::default(),
             questions: Questions::default(),
+            tidyings: Tidyings::default(),
             tallies: Tallies::default(),
             reloads: BTreeMap::new(),
             warnings: BTreeMap::new(),
@@ -102,6 +105,7 @@ impl Core {
             Event::Asked(client, question) => self.asked(now, *client, question.clone()),
             Event::Sampled(sample) => self.sampled(now, sample),
             Event::Tailed(client, id, lines) => self.tailed(*client, id, lines),
+            Event::Tidied(client, id, tidied) => self.tidied(*client, id, tidied),
             Event::Channel(worker, bytes) => self.channel(now, *worker, bytes),
             Event::Notify(worker, datagram) => self.notify(now, *worker, datagram),
             Event::StoreFailed(why) => self.warn(DATABASE, why.clone()),
@@ -171,6 +175,7 @@ impl Core {
             ("half-open clients", self.half_open.len()),
             ("jobs", self.jobs.len()),
             ("questions", self.questions.len()),
+            ("tidyings", self.tidyings.len()),
             ("measurements", self.questions.measured()),
             ("reloads", self.reloads.len()),
             ("voices", self.voices.len()),
@@ -254,7 +259,7 @@ impl Core {
     }
 
     fn awaits(&self, client: ClientId) -> bool {
-        self.jobs.waits(client) || self.questions.waits(client)
+        self.jobs.waits(client) || self.questions.waits(client) || self.tidyings.waits(client)
     }
 
     /// Whether the daemon is on its way out.
@@ -292,6 +297,7 @@ impl Core {
         }
         if self.leaving == Leaving::Ready {
             self.last_answers(now);
+            self.give_up_tidying();
         }
     }
 }

@@ -199,6 +199,7 @@ impl Worker {
             | Event::Notify(..)
             | Event::Sampled(..)
             | Event::Tailed(..)
+            | Event::Tidied(..)
             | Event::Client(..)
             | Event::ClientClosed(_)
             | Event::Asked(..)

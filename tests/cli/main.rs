@@ -10,6 +10,7 @@ mod crowd;
 mod defects;
 mod deploy;
 mod fallbacks;
+mod keeping;
 mod log_storm;
 mod log_writers;
 mod operator;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::test::{Home, declared, kill, wait_for};
+use crate::test::{Home, declared, get, kill, wait_for};
 
 /// Where a process's descriptor leads.
 #[track_caller]
@@ -103,6 +103,32 @@ fn output_that_is_not_kept_has_no_pipe() {
     assert_ne!(next, silent);
     assert_eq!(target(next, 1), nowhere);
     home.ok(["stop", "all", "--force"]);
+}
+
+/// A rate over them must see neither a restart of a worker nor what it wrote last.
+#[test]
+fn what_was_written_is_counted_by_place() {
+    let home = Home::with_http();
+    let script = home.write("say.sh", "echo one; echo two; echo three >&2; exec sleep 1000\n");
+    let more = json!({ "script": script, "logs": { "mode": "raw" } });
+    home.start([declared("say", "ticker.sh", more)]).succeeded();
+    let counted = |line: &str, count: usize| {
+        wait_for(&format!("{line} {count}"), || {
+            let text = get(home.http_port(), "/metrics").ok()?.body;
+            let wanted = format!("bunpilot_log_{line} {count}");
+            text.lines().any(|line| line == wanted).then_some(())
+        });
+    };
+    for life in 1..=3 {
+        if life > 1 {
+            home.ok(["restart", "say", "--force"]);
+        }
+        counted(r#"lines_total{app="say",worker="0",stream="out"}"#, 2 * life);
+        counted(r#"bytes_total{app="say",worker="0",stream="out"}"#, 8 * life);
+        counted(r#"lines_total{app="say",worker="0",stream="err"}"#, life);
+    }
+    home.ok(["stop", "say", "--force"]);
+    counted(r#"lines_total{app="say",worker="0",stream="out"}"#, 6);
 }
 
 /// A worker slept in `write(2)`, and nothing but the daemon's log said why.

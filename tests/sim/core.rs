@@ -15,7 +15,7 @@ use bunpilot::{
     control::wire::{Command, Force, Progress, Target},
     daemon::{Core, Turn, turn},
     domain::{ClientId, Clock, Pid, Signal, Strategy},
-    world::{Dialect, Event, Facts, Goal, Life, Question, Start},
+    world::{Dialect, Event, Facts, Goal, Life, Question, Start, Tidying},
 };
 use serde_json::Value;
 
@@ -253,9 +253,10 @@ impl Run {
         for _ in 0..self.luck.below(4) {
             let id = self.client();
             let name = "web".to_owned();
-            let command = match self.luck.below(4) {
+            let command = match self.luck.below(5) {
                 0 => Command::List,
                 1 => Command::Logs { name, lines: 1 },
+                3 => Command::Tidy(Tidying::Flush, Target::All),
                 2 => Command::Restart(Target::All, Force::Gentle),
                 _ => Command::Exposition,
             };

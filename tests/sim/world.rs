@@ -439,6 +439,7 @@ impl World for SimWorld {
             }
             Action::Sample(..)
             | Action::Tail(..)
+            | Action::Tidy(..)
             | Action::Reply(..)
             | Action::Hangup(_)
             | Action::Answer(..)

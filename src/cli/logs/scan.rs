@@ -31,20 +31,8 @@ fn scan_app(folder: &Path, app: &str) -> Vec<Source> {
     found.sort_unstable();
     found
         .into_iter()
-        .map(|(writer, stream, name)| Source {
-            label: label(app, writer),
-            stream,
-            path: folder.join(name),
-        })
+        .map(|(writer, stream, name)| Source::of(app, writer, stream, folder.join(name)))
         .collect()
-}
-
-/// What stands before the lines of a file.
-pub(in crate::cli) fn label(app: &str, writer: Writer) -> String {
-    match writer {
-        Writer::Every => app.to_owned(),
-        Writer::Place(index) => format!("{app}:{index}"),
-    }
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -1,69 +1,76 @@
 //! Reads one stream forward, from file to file, losing and repeating nothing.
 //!
 //! A file is known by its inode, not by its name: while it is read it may be renamed any number of
-//! times. Once it is read to its end and has been rotated away, the next one is the file that was
-//! opened after it.
+//! times, and packed. Once it is read to its end and has been rotated away, the next one is the
+//! file that was opened after it.
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::File,
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use memchr::memchr;
-
 use crate::logs::{
-    query::Search,
+    query::{DISORDER_MICROS, Lines as Wanted, Query},
     rotation::{FileId, Slot},
 };
 
-/// Bytes read at a time.
-const BLOCK_BYTES: usize = 64 << 10;
-
-/// A longer line is shown in pieces of this size, so that memory stays bounded.
-const LINE_MAX_BYTES: usize = 16 << 20;
-
-/// Free slots in a row of files after which there are no more: a rotation in progress leaves one.
-const GAP_MAX: u16 = 2;
+use super::{
+    lines::{Dates, Line, Lines, Next, When},
+    part::Part,
+    row::{self, Found, Identity, places, position, row},
+    start::{self, Count, Stretch},
+    times::Times,
+};
 
 /// Looks at a row of files while it is being shifted before it is taken as it is.
 const LOOKS_MAX: usize = 1_000;
 
+/// Files held open that follow the current one; those after them are opened when it is their turn.
+const AHEAD_MAX: usize = 16;
+
 /// What reading on brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filled {
     /// Something; ask again.
     More,
     /// Nothing, for now.
     End,
-    /// The file was removed before its successor was found: lines may be missing here.
-    Missed,
+    /// The file that was read to its end has no successor any more: reading goes on with this one,
+    /// and what was between them was removed unread.
+    Missed(Gap),
+    /// The rest of a packed file cannot be read, and is left out.
+    Damaged(String),
+}
+
+/// Two files between which others were removed, or may have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// The last one read.
+    pub(super) from: Identity,
+    /// The one reading goes on with.
+    pub(super) to: Identity,
+    /// Whether others follow it: a stream that begins anew has one file.
+    pub(super) several: bool,
 }
 
 /// A stream and how far it was read.
-#[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
+    /// Where indexes are.
+    times_folder: PathBuf,
     current: Option<Part>,
+    clock: Clock,
     /// Files already open that follow the current one.
     ahead: VecDeque<Part>,
     /// Where the backlog ends: reading stops there until [`Tail::go_live`].
     stop: Option<Stop>,
-    buffer: Vec<u8>,
-    /// Bytes of `buffer` already taken.
-    taken: usize,
-    /// Bytes of `buffer` known to hold no end of a line.
-    searched: usize,
-}
-
-#[derive(Debug)]
-struct Part {
-    file: File,
-    id: FileId,
-    offset: u64,
-    unix_micros: u64,
+    lines: Lines,
+    /// Lines asked for that are left out at the start.
+    skipped: u64,
+    /// Whether nothing more can be asked for.
+    over: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,86 +79,172 @@ struct Stop {
     offset: u64,
 }
 
+/// What is known about the times of the current file.
+#[derive(Debug)]
+enum Clock {
+    /// They are in its index; beyond that, the time it was last written is known.
+    File { times: Times, written: u64 },
+    /// They pass as we look.
+    Live { now: u64 },
+}
+
+impl Dates for Clock {
+    fn at(&mut self, offset: u64) -> Option<u64> {
+        match self {
+            Self::File { times, .. } => times.at(offset),
+            Self::Live { .. } => None,
+        }
+    }
+
+    fn bound(&self) -> u64 {
+        match self {
+            Self::File { times, written } => {
+                times.first().map_or(*written, |first| first.unix_micros.min(*written))
+            }
+            Self::Live { now } => *now,
+        }
+    }
+}
+
 impl Tail {
-    /// Opens the stream whose current file is `path` at its last `lines` lines, rotated files
+    /// Opens the stream whose current file is `path` at the lines asked for, rotated files
     /// included. A stream that does not exist yet begins with its first byte.
-    pub(super) fn open(path: &Path, lines: u64) -> io::Result<Self> {
-        let mut parts = VecDeque::new();
-        let mut search = Search::new(lines);
-        let mut stop = Stop { id: None, offset: 0 };
+    pub(super) fn open(
+        path: &Path,
+        times_folder: &Path,
+        wanted: Wanted,
+        query: &Query,
+    ) -> io::Result<Self> {
+        let mut opening = Opening { wanted, parts: VecDeque::new(), skipped: 0, stop: None };
         let mut missing = 0;
-        for slot in slots() {
-            let Some(mut part) = part_in(slot, path)? else {
-                missing += 1;
-                if missing > GAP_MAX {
-                    break;
+        'row: for slots in places() {
+            let mut any = false;
+            for slot in slots {
+                let Some(part) = Part::open(slot, path)? else { continue };
+                any = true;
+                if !opening.knows(&part) && opening.add(part, times_folder, query)? {
+                    break 'row;
                 }
-                continue;
-            };
-            missing = 0;
-            if parts.iter().any(|known: &Part| known.id == part.id) {
-                continue;
             }
-            let len = part.file.metadata()?.len();
-            if parts.is_empty() {
-                stop = Stop { id: Some(part.id), offset: len };
-            }
-            let start = find_start(&part.file, len, &mut search)?;
-            part.offset = start.unwrap_or(0);
-            parts.push_front(part);
-            if start.is_some() {
+            missing = if any { 0 } else { missing + 1 };
+            if missing > row::GAP_MAX {
                 break;
             }
         }
+        let Opening { mut parts, skipped, stop, .. } = opening;
         let current = parts.pop_front();
-        let path = path.to_owned();
-        let (buffer, stop) = (Vec::new(), Some(stop));
-        Ok(Self { path, current, ahead: parts, stop, buffer, taken: 0, searched: 0 })
+        let stop = stop.unwrap_or(Stop { id: None, offset: 0 });
+        parts.truncate(AHEAD_MAX);
+        let mut tail = Self {
+            path: path.to_owned(),
+            times_folder: times_folder.to_owned(),
+            current: None,
+            clock: Clock::Live { now: 0 },
+            ahead: parts,
+            stop: Some(stop),
+            lines: Lines::default(),
+            skipped,
+            over: false,
+        };
+        if let Some(part) = current {
+            tail.take(part);
+        }
+        Ok(tail)
     }
 
-    /// Goes on beyond what was there when the stream was opened.
+    /// Goes on beyond what was there when the stream was opened; what comes is written now.
     pub(super) fn go_live(&mut self) {
         self.stop = None;
     }
 
-    /// When the file being read was last written, in microseconds since the Unix epoch.
-    pub(super) fn unix_micros(&self) -> u64 {
-        self.current.as_ref().map_or(0, |part| part.unix_micros)
+    /// Tells what time it is: lines that are read from now on, and say nothing else, were written
+    /// then.
+    pub(super) fn set_clock(&mut self, now: u64) {
+        if self.stop.is_none() {
+            self.clock = Clock::Live { now };
+        }
+    }
+
+    /// Looks for the next line that is asked for in what was read.
+    pub(super) fn next(&mut self, query: &Query) -> Option<When> {
+        while !self.over {
+            match self.lines.next(query, &mut self.clock) {
+                Next::Line(_) if self.skipped > 0 => {
+                    self.skipped -= 1;
+                    self.lines.pop();
+                }
+                Next::Line(when) => {
+                    return Some(match self.clock {
+                        // What was just read was just written.
+                        Clock::Live { .. } => When::At(when.unix_micros()),
+                        Clock::File { .. } => when,
+                    });
+                }
+                Next::Read => return None,
+                Next::Over => self.over = true,
+            }
+        }
+        None
+    }
+
+    /// The line [`Tail::next`] found.
+    pub(super) fn front(&self) -> Option<Line<'_>> {
+        self.lines.front()
+    }
+
+    /// Goes on after that line.
+    pub(super) fn pop(&mut self) {
+        self.lines.pop();
+    }
+
+    /// Takes an unfinished last line for a whole one.
+    pub(super) fn close(&mut self) {
+        self.lines.close();
+    }
+
+    /// Takes all that was read, whether or not it ends a line.
+    pub(super) fn rest(&mut self) -> &[u8] {
+        self.lines.rest()
     }
 
     /// Reads one block more.
     pub(super) fn fill(&mut self) -> io::Result<Filled> {
         loop {
+            if self.over {
+                return Ok(Filled::End);
+            }
             let Some(part) = &mut self.current else {
                 if self.stop.is_some() {
                     return Ok(Filled::End);
                 }
-                self.current = part_in(Slot::Current, &self.path)?;
-                if self.current.is_none() {
+                let Some(part) = Part::open(Slot::Current, &self.path)? else {
                     return Ok(Filled::End);
-                }
+                };
+                self.take(part);
                 continue;
             };
-            let stop = self.stop.filter(|stop| stop.id == Some(part.id));
-            let room = stop.map_or(u64::MAX, |stop| stop.offset.saturating_sub(part.offset));
-            self.buffer.drain(..self.taken);
-            self.searched = self.searched.saturating_sub(self.taken);
-            self.taken = 0;
-            let got = part.read(&mut self.buffer, room)?;
-            if got > 0 {
-                return Ok(Filled::More);
+            let stop = self.stop.filter(|stop| stop.id == Some(part.identity.id));
+            let room = stop.map_or(u64::MAX, |stop| stop.offset.saturating_sub(part.offset()));
+            match self.lines.fill(|bytes| part.read(bytes, room)) {
+                Ok(0) => {}
+                Ok(_) => return Ok(Filled::More),
+                Err(error) if part.plain().is_none() => {
+                    part.give_up();
+                    return Ok(Filled::Damaged(error.to_string()));
+                }
+                Err(error) => return Err(error),
             }
             if stop.is_some() {
                 return Ok(Filled::End);
             }
             if let Some(next) = self.ahead.pop_front() {
-                self.current = Some(next);
+                self.take(next);
                 continue;
             }
             match self.advance()? {
                 Advance::Again => {}
                 Advance::End => return Ok(Filled::End),
-                Advance::Missed => return Ok(Filled::Missed),
+                Advance::Missed(gap) => return Ok(Filled::Missed(gap)),
             }
         }
     }
@@ -159,237 +252,157 @@ impl Tail {
     /// Looks, at the end of the current file, where the stream goes on.
     fn advance(&mut self) -> io::Result<Advance> {
         let Some(part) = &mut self.current else { return Ok(Advance::End) };
-        let live = id_of(&self.path)?;
-        // The length is asked for after the name: a file that lost its name has all its bytes.
-        let len = part.file.metadata()?.len();
-        if len > part.offset {
-            return Ok(Advance::Again);
-        }
-        if live.is_none() || live == Some(part.id) {
-            if len == part.offset {
-                return Ok(Advance::End);
+        let held = part.identity;
+        if part.plain().is_some() {
+            let live = row::current(&self.path)?;
+            // The length is asked for after the name: a file that lost its name has all its bytes.
+            let len = part.len()?.unwrap_or(0);
+            if len > part.offset() {
+                return Ok(Advance::Again);
             }
-            part.offset = 0;
-            return Ok(Advance::Again);
+            if live.is_none() || live == Some(held.id) {
+                if len == part.offset() {
+                    return Ok(Advance::End);
+                }
+                part.go_to(0)?;
+                self.lines.go_to(0, &mut self.clock);
+                return Ok(Advance::Again);
+            }
         }
-        let (next, missed) = successor(&self.path, part.id)?;
+        let (next, gap) = successor(&self.path, held)?;
         let Some(next) = next else { return Ok(Advance::End) };
-        self.current = Some(next);
-        Ok(if missed { Advance::Missed } else { Advance::Again })
+        self.take(next);
+        Ok(gap.map_or(Advance::Again, Advance::Missed))
     }
 
-    /// Whether a whole line, or a piece of a very long one, can be taken.
-    pub(super) fn has_line(&mut self) -> bool {
-        let from = self.searched.max(self.taken);
-        self.searched = match memchr(b'\n', &self.buffer[from..]) {
-            Some(found) => from + found,
-            None => self.buffer.len(),
-        };
-        self.searched < self.buffer.len() || self.buffer.len() - self.taken >= LINE_MAX_BYTES
-    }
-
-    /// Takes the line [`Tail::has_line`] saw, with its end.
-    pub(super) fn line(&mut self) -> &[u8] {
-        let end = self.buffer.len().min(self.searched + 1);
-        let line = &self.buffer[self.taken..end];
-        self.taken = end;
-        line
-    }
-
-    /// Takes all that was read, whether or not it ends a line.
-    pub(super) fn rest(&mut self) -> &[u8] {
-        let rest = &self.buffer[self.taken..];
-        self.taken = self.buffer.len();
-        rest
+    /// Goes on with another file.
+    fn take(&mut self, part: Part) {
+        self.lines.go_to(part.offset(), &mut self.clock);
+        if self.stop.is_some() {
+            let times = Times::open(&self.times_folder, &part.identity);
+            self.clock = Clock::File { times, written: part.written };
+        }
+        self.current = Some(part);
     }
 }
 
 enum Advance {
     Again,
     End,
-    Missed,
+    Missed(Gap),
 }
 
-impl Part {
-    fn read(&mut self, buffer: &mut Vec<u8>, room: u64) -> io::Result<usize> {
-        let len = BLOCK_BYTES.min(usize::try_from(room).unwrap_or(usize::MAX));
-        let old = buffer.len();
-        buffer.resize(old + len, 0);
-        let got = self.file.read_at(&mut buffer[old..], self.offset);
-        buffer.truncate(old + *got.as_ref().unwrap_or(&0));
-        let got = got?;
-        self.offset += u64::try_from(got).unwrap_or(0);
-        Ok(got)
+/// The walk back through a row to where the lines begin.
+struct Opening {
+    wanted: Wanted,
+    /// From the oldest to the youngest.
+    parts: VecDeque<Part>,
+    skipped: u64,
+    stop: Option<Stop>,
+}
+
+impl Opening {
+    /// Whether a file was met before under another name, or packed.
+    fn knows(&self, part: &Part) -> bool {
+        self.parts.iter().any(|known| part.identity.is_or_was(&known.identity))
+    }
+
+    /// Adds an older file; says whether the lines begin in it or after it.
+    fn add(&mut self, mut part: Part, folder: &Path, query: &Query) -> io::Result<bool> {
+        let since = query.window.since;
+        // The youngest is kept in any case: what comes next is written to it.
+        if self.stop.is_some() && part.written < since.saturating_sub(DISORDER_MICROS) {
+            return Ok(true);
+        }
+        let times = Times::open(folder, &part.identity);
+        let mut clock = Clock::File { times, written: part.written };
+        if self.stop.is_none() {
+            let offset = part.len()?.unwrap_or(u64::MAX);
+            self.stop = Some(Stop { id: Some(part.identity.id), offset });
+        }
+        let (offset, begins) = match (part.plain(), part.len()?) {
+            (Some(file), Some(len)) => self.begin_plain(file, len, query, &mut clock)?,
+            (_, _) => self.begin_packed(&mut part, query, &mut clock),
+        };
+        part.go_to(offset)?;
+        self.parts.push_front(part);
+        Ok(begins)
+    }
+
+    /// Finds where the lines begin in a plain file, and whether older files hold none.
+    fn begin_plain(
+        &mut self,
+        file: &File,
+        len: u64,
+        query: &Query,
+        clock: &mut Clock,
+    ) -> io::Result<(u64, bool)> {
+        let within = match clock {
+            Clock::File { times, .. } => start::bounds(file, len, query, times)?,
+            Clock::Live { .. } => Stretch { from: 0, to: len },
+        };
+        if self.parts.is_empty()
+            && let Some(stop) = &mut self.stop
+        {
+            stop.offset = within.to;
+        }
+        let begins = within.from > 0;
+        let Wanted::Last(missing) = &mut self.wanted else { return Ok((within.from, begins)) };
+        let start = if query.is_everything() {
+            start::last_any(file, len, missing)?
+        } else {
+            start::last_lines(file, within, query, clock, missing)?
+        };
+        Ok((start.unwrap_or(within.from), begins || start.is_some()))
+    }
+
+    /// The same for a packed file, which is read once to count its lines.
+    fn begin_packed(&mut self, part: &mut Part, query: &Query, clock: &mut Clock) -> (u64, bool) {
+        let begins = match clock {
+            Clock::File { times, .. } => {
+                times.first().is_some_and(|first| first.unix_micros < query.window.since)
+            }
+            Clock::Live { .. } => false,
+        };
+        let Wanted::Last(missing) = &mut self.wanted else { return (0, begins) };
+        // What cannot be unpacked is told when it is shown.
+        let count = Count::of(part, query, clock);
+        match count.last(missing) {
+            Some((offset, skipped)) => {
+                self.skipped = skipped;
+                (offset, true)
+            }
+            None => (0, begins),
+        }
     }
 }
 
-/// Finds where the last lines begin, reading `file` backwards; `None` if before its start.
-fn find_start(file: &File, len: u64, search: &mut Search) -> io::Result<Option<u64>> {
-    let block = u64::try_from(BLOCK_BYTES).unwrap_or(u64::MAX);
-    let mut buffer = vec![0; BLOCK_BYTES];
-    let mut end = len;
-    loop {
-        let begin = end.saturating_sub(block);
-        let size = usize::try_from(end - begin).unwrap_or(BLOCK_BYTES);
-        file.read_exact_at(&mut buffer[..size], begin)?;
-        if let Some(found) = search.feed(&buffer[..size]) {
-            return Ok(Some(begin + u64::try_from(found).unwrap_or(0)));
-        }
-        if begin == 0 {
-            return Ok(None);
-        }
-        end = begin;
-    }
-}
-
-/// Opens the file that was begun after the file `id` of the row at `path` was full. If `id` is no
-/// longer there, that is the oldest file, and lines may be missing if there are several.
-fn successor(path: &Path, id: FileId) -> io::Result<(Option<Part>, bool)> {
+/// Opens the file that was begun after the one held was full. If that is no longer in the row at
+/// `path`, it is the oldest file, and lines may be missing.
+fn successor(path: &Path, held: Identity) -> io::Result<(Option<Part>, Option<Gap>)> {
     for _ in 0..LOOKS_MAX {
         let before = row(path)?;
-        let position = before.iter().position(|(_, known)| *known == id);
+        let position = position(&before, &held);
         let next = match position {
             Some(position) => position.checked_sub(1),
             None => before.len().checked_sub(1),
         };
-        let Some((slot, expected)) = next.map(|next| before[next]) else {
-            return Ok((None, false));
+        let Some(Found { slot, identity, .. }) = next.map(|next| before[next]) else {
+            return Ok((None, None));
         };
         // Unless nothing moved between the two looks, the neighbour may not be the successor.
-        if let Some(part) = part_in(slot, path)?
-            && part.id == expected
-            && row(path)? == before
+        if let Some(part) = Part::open(slot, path)?
+            && part.identity.id == identity.id
+            && identities(&row(path)?).eq(identities(&before))
         {
-            return Ok((Some(part), position.is_none() && before.len() > 1));
+            let gap = Gap { from: held, to: identity, several: before.len() > 1 };
+            return Ok((Some(part), position.is_none().then_some(gap)));
         }
     }
-    Ok((None, false))
+    Ok((None, None))
 }
 
-/// Lists the files of a row, the youngest first. A file that moves up meanwhile is seen, once.
-fn row(path: &Path) -> io::Result<Vec<(Slot, FileId)>> {
-    let mut row: Vec<(Slot, FileId)> = Vec::new();
-    let mut missing = 0;
-    for slot in slots() {
-        match id_of(&slot.path(path))? {
-            Some(id) => {
-                missing = 0;
-                row.retain(|(_, known)| *known != id);
-                row.push((slot, id));
-            }
-            None => missing += 1,
-        }
-        if missing > GAP_MAX {
-            break;
-        }
-    }
-    Ok(row)
-}
-
-/// The slots of a row in the order in which files move through them.
-fn slots() -> impl Iterator<Item = Slot> {
-    std::iter::once(Slot::Current).chain((1..).map(Slot::Rotated))
-}
-
-fn part_in(slot: Slot, path: &Path) -> io::Result<Option<Part>> {
-    let Some(file) = existing(File::open(slot.path(path)))? else { return Ok(None) };
-    let facts = file.metadata()?;
-    let micros = facts.mtime().saturating_mul(1_000_000).saturating_add(facts.mtime_nsec() / 1_000);
-    let unix_micros = u64::try_from(micros).unwrap_or(0);
-    Ok(Some(Part { file, id: id(&facts), offset: 0, unix_micros }))
-}
-
-fn id_of(path: &Path) -> io::Result<Option<FileId>> {
-    Ok(existing(fs::metadata(path))?.map(|facts| id(&facts)))
-}
-
-fn id(facts: &fs::Metadata) -> FileId {
-    FileId { device: facts.dev(), inode: facts.ino() }
-}
-
-fn existing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
-    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-    match found {
-        Err(error) if absent.contains(&error.kind()) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A row of files that goes with the test.
-    struct Row(PathBuf);
-
-    impl Row {
-        fn new(name: &str) -> Self {
-            let name = format!("bunpilot-tail-{name}-{}", std::process::id());
-            let folder = std::env::temp_dir().join(name);
-            fs::create_dir(&folder).unwrap();
-            Self(folder.join("log"))
-        }
-
-        fn write(&self, slot: Slot, text: &str) {
-            fs::write(slot.path(&self.0), text).unwrap();
-        }
-
-        fn shift(&self, from: Slot, to: Slot) {
-            fs::rename(from.path(&self.0), to.path(&self.0)).unwrap();
-        }
-    }
-
-    impl Drop for Row {
-        fn drop(&mut self) {
-            fs::remove_dir_all(self.0.parent().unwrap()).unwrap();
-        }
-    }
-
-    /// Reads on to the end; returns what came.
-    fn read(tail: &mut Tail) -> String {
-        while tail.fill().unwrap() != Filled::End {}
-        String::from_utf8(tail.rest().to_vec()).unwrap()
-    }
-
-    #[test]
-    fn bytes_written_just_before_a_rotation_are_read_before_the_next_file() {
-        let row = Row::new("late");
-        row.write(Slot::Current, "1\n");
-        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
-        tail.go_live();
-        assert_eq!(read(&mut tail), "1\n");
-        // As if all this happened between the last read and the look around after it.
-        row.write(Slot::Current, "1\n2\n");
-        row.shift(Slot::Current, Slot::Rotated(1));
-        row.write(Slot::Current, "3\n");
-        assert!(matches!(tail.advance().unwrap(), Advance::Again));
-        assert_eq!(read(&mut tail), "2\n3\n");
-    }
-
-    #[test]
-    fn a_file_is_found_in_a_row_that_is_being_shifted() {
-        let row = Row::new("gap");
-        row.write(Slot::Current, "1\n");
-        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
-        tail.go_live();
-        assert_eq!(read(&mut tail), "1\n");
-        row.shift(Slot::Current, Slot::Rotated(4));
-        row.write(Slot::Rotated(3), "2\n");
-        row.write(Slot::Current, "3\n");
-        assert_eq!(read(&mut tail), "2\n3\n");
-    }
-
-    #[test]
-    fn a_reader_that_was_overtaken_says_so_and_goes_on_with_the_oldest() {
-        let row = Row::new("overtaken");
-        row.write(Slot::Current, "1\n");
-        let mut tail = Tail::open(&row.0, u64::MAX).unwrap();
-        tail.go_live();
-        assert_eq!(read(&mut tail), "1\n");
-        fs::remove_file(&row.0).unwrap();
-        row.write(Slot::Rotated(1), "8\n");
-        row.write(Slot::Current, "9\n");
-        assert_eq!(tail.fill().unwrap(), Filled::Missed);
-        assert_eq!(read(&mut tail), "8\n9\n");
-    }
+/// A row but for the lengths, which change all the time.
+fn identities(row: &[Found]) -> impl Iterator<Item = (Slot, Identity)> {
+    row.iter().map(|it| (it.slot, it.identity))
 }

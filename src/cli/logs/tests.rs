@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::logs::rotation::Slot;
+use crate::logs::{rotation::Slot, stamp::Face};
 
 /// A home's log folder that goes with the test.
 struct Home(PathBuf);
@@ -60,17 +60,42 @@ impl Drop for Home {
     }
 }
 
-fn options(lines: u64, streams: Streams, label: Label) -> Options<'static> {
-    Options { lines, mode: Mode::Once, streams, label, hangup: None }
+/// The last lines of both streams, as they are.
+fn last(lines: u64) -> Options<'static> {
+    Options {
+        lines: Lines::Last(lines),
+        mode: Mode::Once,
+        streams: Streams::Both,
+        window: Window::ALWAYS,
+        sieve: None,
+        shape: Shape::Raw,
+        times: PathBuf::new(),
+        hangup: None,
+    }
+}
+
+/// The same under their labels.
+fn labelled(lines: u64) -> Options<'static> {
+    Options { shape: text(Label::Shown, None), ..last(lines) }
+}
+
+fn text(label: Label, face: Option<Face>) -> Shape {
+    Shape::Text(Text { label, colour: Colour::Never, face, highlight: None })
 }
 
 #[track_caller]
 fn check(home: &Home, options: &Options<'_>, expected: &str) {
+    let (shown, notes) = told(home, options);
+    assert_eq!(shown, expected);
+    assert_eq!(notes, "");
+}
+
+/// What is shown of `api`, and what is remarked.
+fn told(home: &Home, options: &Options<'_>) -> (String, String) {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let sources = scan(&home.0, Some("api"));
-    run(sources, &mut Vec::new, options, &mut out, &mut notes).unwrap();
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
-    assert_eq!(notes, b"");
+    run(sources, &mut |_| Vec::new(), options, &mut out, &mut notes).unwrap();
+    (String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap())
 }
 
 #[test]
@@ -79,7 +104,7 @@ fn the_last_lines_reach_into_rotated_files() {
     home.write("api-0-out.log.2", "1\n2\n");
     home.write("api-0-out.log.1", "3\n4\n");
     home.write("api-0-out.log", "5\nend");
-    let ask = |lines| options(lines, Streams::Both, Label::Hidden);
+    let ask = last;
     check(&home, &ask(0), "");
     check(&home, &ask(1), "end");
     check(&home, &ask(2), "5\nend");
@@ -103,31 +128,28 @@ fn all_workers_and_streams_are_shown_under_their_labels() {
     age("api-2-out.log", 20);
     age("api-2-err.log", 30);
     age("api-10-out.log", 10);
-    let all = "api:10 │ ten\napi:2  │ two\napi:2  │ two, wrong\n";
-    check(&home, &options(50, Streams::Both, Label::Plain), all);
-    let errors = Streams::Only(Stream::Err);
-    check(&home, &options(50, errors, Label::Plain), "api:2 │ two, wrong\n");
+    let all = "api:10 │ ten\napi:2  │ two\napi:2  ┃ two, wrong\n";
+    check(&home, &labelled(50), all);
+    let errors = Options { streams: Streams::Only(Stream::Err), ..labelled(50) };
+    check(&home, &errors, "api:2 ┃ two, wrong\n");
 }
 
 /// A follower whose output is read through a pipe, as by `| grep`.
 struct Follower {
     lines: BufReader<io::PipeReader>,
-    thread: JoinHandle<Result<(), LogsError>>,
+    thread: JoinHandle<Result<Shown, LogsError>>,
 }
 
 impl Follower {
-    fn start(home: &Home, lines: u64, label: Label) -> Self {
+    fn start(home: &Home, options: Options<'static>) -> Self {
         let (reader, writer) = io::pipe().unwrap();
         let home = home.0.clone();
         let thread = thread::spawn(move || {
             let hangup = writer.try_clone().unwrap();
-            let options = Options {
-                mode: Mode::Follow,
-                hangup: Some(hangup.as_fd()),
-                ..options(lines, Streams::Both, label)
-            };
-            let mut rescan = || scan(&home, None);
-            let sources = rescan();
+            let hangup = Some(hangup.as_fd());
+            let options = Options { mode: Mode::Follow, hangup, ..options };
+            let mut rescan = |_| scan(&home, None);
+            let sources = scan(&home, None);
             run(sources, &mut rescan, &options, &mut { writer }, &mut io::stderr())
         });
         Self { lines: BufReader::new(reader), thread }
@@ -151,7 +173,7 @@ impl Follower {
 fn a_follower_loses_and_repeats_nothing_over_fifty_rotations() {
     let home = Home::new();
     home.write("api-0-out.log", "");
-    let mut follower = Follower::start(&home, u64::MAX, Label::Hidden);
+    let mut follower = Follower::start(&home, last(u64::MAX));
     let mut sent = String::new();
     for rotation in 0..50 {
         for part in 0..20 {
@@ -174,7 +196,7 @@ fn a_follower_loses_and_repeats_nothing_over_fifty_rotations() {
 fn a_follower_begins_where_its_backlog_ends() {
     let home = Home::new();
     home.write("api-0-out.log", "1\n2\n3\nfo");
-    let mut follower = Follower::start(&home, 2, Label::Plain);
+    let mut follower = Follower::start(&home, labelled(2));
     follower.expect("api:0 │ 3\n");
     home.append("api-0-out.log", "ur\n5\n");
     follower.expect("api:0 │ four\n");
@@ -186,11 +208,11 @@ fn a_follower_begins_where_its_backlog_ends() {
 fn workers_and_apps_that_appear_later_are_followed_from_their_first_line() {
     let home = Home::new();
     home.write("api-0-out.log", "old\n");
-    let mut follower = Follower::start(&home, 1, Label::Plain);
+    let mut follower = Follower::start(&home, labelled(1));
     follower.expect("api:0 │ old\n");
     home.append("api-1-err.log", "first\nsecond\n");
-    follower.expect("api:1 │ first\n");
-    follower.expect("api:1 │ second\n");
+    follower.expect("api:1 ┃ first\n");
+    follower.expect("api:1 ┃ second\n");
     fs::create_dir(home.0.join("later")).unwrap();
     fs::write(home.0.join("later/later-0-out.log"), "a\nb\n").unwrap();
     follower.expect("later:0 │ a\n");
@@ -204,7 +226,7 @@ fn workers_and_apps_that_appear_later_are_followed_from_their_first_line() {
 fn a_truncated_and_a_recreated_file_are_read_from_their_start() {
     let home = Home::new();
     home.write("api-0-out.log", "a long line to be cut\n");
-    let mut follower = Follower::start(&home, 1, Label::Plain);
+    let mut follower = Follower::start(&home, labelled(1));
     follower.expect("api:0 │ a long line to be cut\n");
     home.write("api-0-out.log", "short\n");
     follower.expect("api:0 │ short\n");
@@ -221,8 +243,8 @@ fn output_nobody_reads_ends_well() {
     let (reader, mut writer) = io::pipe().unwrap();
     drop(reader);
     let sources = scan(&home.0, None);
-    let options = options(u64::MAX, Streams::Both, Label::Plain);
-    run(sources, &mut Vec::new, &options, &mut writer, &mut io::sink()).unwrap();
+    let options = labelled(u64::MAX);
+    run(sources, &mut |_| Vec::new(), &options, &mut writer, &mut io::sink()).unwrap();
 }
 
 #[test]
@@ -231,5 +253,5 @@ fn a_line_of_megabytes_stays_one_line() {
     let long = "x".repeat(3 << 20);
     home.write("api-0-out.log", &format!("{long}\nend\n"));
     let expected = format!("api:0 │ {long}\napi:0 │ end\n");
-    check(&home, &options(2, Streams::Both, Label::Plain), &expected);
+    check(&home, &labelled(2), &expected);
 }

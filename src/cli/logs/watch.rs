@@ -2,9 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::{CStr, OsStr, OsString},
     io,
     mem::MaybeUninit,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,6 +18,8 @@ use rustix::{
     fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
     io::Errno,
 };
+
+use crate::logs::rotation::Slot;
 
 /// Events taken from the kernel at a time.
 const EVENTS_BYTES: usize = 4096;
@@ -25,8 +31,10 @@ pub(super) enum Woken {
     Timeout,
     /// A file was written.
     Written,
-    /// A name appeared or went, or events were lost.
-    Appeared,
+    /// A file of a known row got its name.
+    Rotated,
+    /// Another name appeared, a folder went, or events were lost.
+    Stranger,
     /// Nobody reads the output any more.
     Hangup,
 }
@@ -36,17 +44,20 @@ pub(super) enum Woken {
 pub(super) struct Watch {
     inotify: OwnedFd,
     folders: BTreeSet<PathBuf>,
+    /// Names of current files.
+    names: BTreeSet<OsString>,
 }
 
 impl Watch {
     pub(super) fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, folders: BTreeSet::new() })
+        Ok(Self { inotify, folders: BTreeSet::new(), names: BTreeSet::new() })
     }
 
     /// Watches the folder of `path`. While that is missing, its parent tells when it appears;
     /// a folder that cannot be watched is looked at once per timeout.
     pub(super) fn add(&mut self, path: &Path) {
+        self.names.extend(path.file_name().map(OsStr::to_owned));
         let folders = path.ancestors().skip(1);
         for folder in folders {
             if self.folders.contains(folder) {
@@ -97,15 +108,24 @@ impl Watch {
                 Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
                     // A watched folder is gone; whoever comes back under its name is watched anew.
                     self.folders.clear();
-                    woken = Woken::Appeared;
+                    woken = Woken::Stranger;
                 }
                 Ok(event) if event.events() == ReadFlags::MODIFY => {
                     woken = woken.max(Woken::Written);
                 }
-                Ok(_) => woken = Woken::Appeared,
+                Ok(event) if event.file_name().is_some_and(|name| self.knows(name)) => {
+                    woken = woken.max(Woken::Rotated);
+                }
+                Ok(_) => woken = Woken::Stranger,
                 Err(Errno::AGAIN) => return Ok(woken),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether a name is one of a known row.
+    fn knows(&self, name: &CStr) -> bool {
+        let name = OsStr::from_bytes(name.to_bytes());
+        self.names.iter().any(|current| Slot::identify(current, name).is_some())
     }
 }

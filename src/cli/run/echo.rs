@@ -12,10 +12,13 @@ use crate::{
         clock,
         failure::Failure,
         home::Home,
-        logs::{self, Label, Mode, Options},
-        show_logs,
+        logs::{self, Colour, Label, Mode, Options, Shape, Text},
+        show_logs::Listing,
     },
-    logs::query::Streams,
+    logs::{
+        files::INDEX_FOLDER,
+        query::{Lines, Streams, Window},
+    },
 };
 
 /// Time for the last lines to reach their files and be read from there.
@@ -50,15 +53,21 @@ impl Drop for Echo {
 }
 
 fn follow(home: &Home, end: &PipeWriter) {
+    let text = Text { label: Label::Shown, colour: Colour::Always, face: None, highlight: None };
     let options = Options {
-        lines: 0,
+        lines: Lines::Last(0),
         mode: Mode::Follow,
         streams: Streams::Both,
-        label: Label::Coloured,
+        window: Window::ALWAYS,
+        sieve: None,
+        shape: Shape::Text(text),
+        times: home.logs().join(INDEX_FOLDER),
         hangup: Some(end.as_fd()),
     };
-    let mut rescan = || show_logs::sources(home, None).unwrap_or_default();
+    let mut listing = Listing::everything(home);
+    let sources = listing.sources().unwrap_or_default();
+    let mut rescan = |cause| listing.again(cause);
     let (mut out, mut notes) = (anstream::stdout(), anstream::stderr());
     // Without readers the apps go on; what they write is in the files.
-    let _nobody_reads = logs::run(rescan(), &mut rescan, &options, &mut out, &mut notes);
+    let _nobody_reads = logs::run(sources, &mut rescan, &options, &mut out, &mut notes);
 }

@@ -86,6 +86,7 @@ impl Barrier {
             | Action::Probe(_)
             | Action::Sample(..)
             | Action::Tail(..)
+            | Action::Tidy(..)
             | Action::Answer(..)
             | Action::Persist(_)
             | Action::Listen(..)

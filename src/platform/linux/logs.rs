@@ -8,6 +8,7 @@
 //! where, by the caller.
 
 mod budget;
+mod calendar;
 mod census;
 mod compose;
 mod engine;
@@ -15,6 +16,7 @@ mod full;
 mod mover;
 mod outlet;
 mod pace;
+mod packer;
 mod peek;
 mod reaper;
 mod row;
@@ -24,6 +26,7 @@ mod stage;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod times;
 
 use std::{
@@ -52,12 +55,14 @@ use crate::{
         Stream,
         record::{Form, Label},
     },
+    world::{Tidied, Tidying},
 };
 
 use census::Census;
 use engine::Choice;
 use mover::{Capture, Command, Mover};
 use tally::Tally;
+use tidy::TidyOrder;
 
 pub use stage::{JOURNAL_KEY, STAGE_KEY, Stage};
 pub use tally::Counters;
@@ -162,6 +167,14 @@ pub enum PumpNotice {
         /// What the system says.
         reason: String,
     },
+    /// A full file of this row cannot be packed, and here is why; it stays as it is, and is tried
+    /// again.
+    PackingFailed {
+        /// The current file of the row.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The last words of an ended worker were thrown away; see [`STRANDED_MAX`].
     Dropped {
         /// Whose.
@@ -260,7 +273,8 @@ impl Pump {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let (heard, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let census = Census::default();
-        let mover = Mover::new(received, heard, setup, census.clone(), tell)?;
+        let bells = (heard, bell.try_clone()?);
+        let mover = Mover::new(received, bells, setup, census.clone(), tell)?;
         let (started, outcome) = sync_channel(1);
         let thread = Builder::new()
             .name("logs".into())
@@ -319,6 +333,25 @@ impl Pump {
     /// See [`PumpError`].
     pub fn reopen(&self) -> Result<(), PumpError> {
         self.send(Command::Reopen)
+    }
+
+    /// Empties or rotates files, whether or not somebody writes to them, and calls `done` on the
+    /// pump's thread. Each is kept as stated, or as whoever writes to it has it.
+    ///
+    /// A file being written is emptied except for the beginning of a line that goes on, and
+    /// rotated at the end of one: what comes later is kept, in whole lines.
+    ///
+    /// # Errors
+    ///
+    /// See [`PumpError`].
+    pub fn tidy(
+        &self,
+        what: Tidying,
+        rows: Vec<(PathBuf, Keep)>,
+        done: impl FnOnce(Tidied) + Send + 'static,
+    ) -> Result<(), PumpError> {
+        let order = TidyOrder { what, rows, done: Box::new(done) };
+        self.send(Command::Tidy(Box::new(order)))
     }
 
     /// Reads the counters of one stream of a place; `None` if it was never captured.

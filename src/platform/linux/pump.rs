@@ -37,6 +37,9 @@ pub(super) fn said(shared: &Shared, notice: PumpNotice) {
         PumpNotice::RotationFailed { path, reason } => {
             tracing::warn!(path = %path.display(), reason, "a log file cannot be rotated");
         }
+        PumpNotice::PackingFailed { path, reason } => {
+            tracing::warn!(path = %path.display(), reason, "a full log file cannot be packed");
+        }
         PumpNotice::Dropped { worker, stream, bytes } => {
             tracing::warn!(%worker, %stream, bytes, "last words of a worker were dropped");
         }

@@ -1,12 +1,20 @@
 //! Actions that take their time: each is a task of the control runtime that ends in one event.
 
-use std::{collections::BTreeSet, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
 
 use super::{listen, probe as http, selector::Group, world::Shared};
 use crate::{
-    domain::{AppSpec, ClientId, WorkerId},
+    domain::{AppSpec, ClientId, Keep, WorkerId},
     logs::{Stream, files},
-    world::{Event, Probe},
+    world::{Event, LogsOf, Probe, Tidied, Tidying},
 };
 
 /// First pause between two looks at whether a worker listens.
@@ -107,4 +115,47 @@ pub(super) async fn tail(
     });
     let lines = read.await.unwrap_or_default();
     shared.inbox.push(Event::Tailed(client, id, lines));
+}
+
+/// Has log files emptied or rotated by the one who writes them.
+pub(super) async fn tidy(
+    shared: Rc<Shared>,
+    client: ClientId,
+    id: String,
+    what: Tidying,
+    of: Vec<LogsOf>,
+) {
+    let rows: BTreeMap<_, _> = of.iter().flat_map(|of| rows(&shared, of)).collect();
+    let (tell, told) = oneshot::channel();
+    let done = move |tidied| {
+        // Fails only once nobody is left to hear it.
+        let _ending = tell.send(tidied);
+    };
+    let rows = rows.into_iter().collect();
+    let given = shared.pump.borrow().as_ref().map(|pump| pump.tidy(what, rows, done));
+    let failed = |why: &str| Tidied { faults: vec![why.to_owned()], ..Tidied::default() };
+    let tidied = match given {
+        Some(Ok(())) => told.await.unwrap_or_else(|_gone| failed("the log pump has ended")),
+        Some(Err(error)) => failed(&error.to_string()),
+        None => failed("the daemon is shutting down"),
+    };
+    shared.inbox.push(Event::Tidied(client, id, tidied));
+}
+
+/// The current files that are meant, with how each is kept. Of a whole app, also those of places
+/// it had once.
+fn rows(shared: &Shared, of: &LogsOf) -> Vec<(PathBuf, Keep)> {
+    let LogsOf { spec, index } = of;
+    let places = index.map_or_else(|| 0..spec.instances.get(), |index| index..index + 1);
+    let streams = places.flat_map(|place| Stream::BOTH.map(|stream| (place, stream)));
+    let mut paths: Vec<PathBuf> =
+        streams.map(|(place, stream)| files::paths(&shared.logs, spec, place, stream)).collect();
+    if index.is_none() {
+        let folder = shared.logs.join(spec.name.as_str());
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let own = names.filter(|name| files::identify(spec.name.as_str(), name).is_some());
+        paths.extend(own.map(|name| folder.join(name)));
+    }
+    paths.into_iter().map(|path| (path, spec.logs.keep)).collect()
 }

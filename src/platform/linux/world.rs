@@ -190,6 +190,9 @@ impl LinuxWorld {
             Action::Tail(client, id, spec, lines) => {
                 self.begin(super::tasks::tail(shared, client, id, spec, lines));
             }
+            Action::Tidy(client, id, what, of) => {
+                self.begin(super::tasks::tidy(shared, client, id, what, of));
+            }
             Action::Reply(client, bytes) => shared.with_clients(|it| it.send(client, bytes)),
             Action::Hangup(client) => shared.with_clients(|it| it.finish(client)),
             Action::Answer(client, answer) => shared.scrapes.answer(client, answer),

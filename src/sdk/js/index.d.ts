@@ -79,12 +79,30 @@ export interface HealthCheckConfig {
 }
 
 export interface LogsConfig {
+  /** `/dev/null` discards standard output. */
   outFile?: string;
+  /** `/dev/null` discards standard error. */
   errFile?: string;
+  /** What is written of each line; `off`: nothing. Default: `raw`. */
+  mode?: 'raw' | 'timestamps' | 'json' | 'off';
+  /** Whether all workers of the app write to one file. Default: false. */
+  merge?: boolean;
   /** Size at which a file is rotated. Default: 10 MiB. */
   maxSize?: Bytes;
   /** Rotated files kept. Default: 5. */
   maxFiles?: number;
+  /** When a file is rotated whatever its size; words by the local clock. Default: never. */
+  rotateEvery?: 'hourly' | 'daily' | Millis;
+  /** Age after which a rotated file is removed. Default: never. */
+  maxAge?: Millis;
+  /** What the rotated files of one stream may take on disk together. Default: no limit. */
+  maxTotalSize?: Bytes;
+  /** How rotated files are packed. Default: `none`. */
+  compress?: 'none' | 'gzip' | 'zstd';
+  /** What to do with output while the disk is full. Default: `block`. */
+  onFull?: 'block' | 'evict' | 'drop';
+  /** When written bytes are forced to the disk. Default: `never`. */
+  fsync?: 'never' | 'rotated';
 }
 
 export interface MetricsConfig {

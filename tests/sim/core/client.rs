@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bunpilot::control::wire::{Command, Force, Progress, Reply, Request, Target};
+use bunpilot::{
+    control::wire::{Command, Force, Progress, Reply, Request, Target},
+    world::Tidying,
+};
 use serde_json::{Value, json};
 
 use super::super::luck::Luck;
@@ -100,7 +103,7 @@ pub(crate) fn any_command(
         _ => Target::App(name.clone()),
     };
     let force = if luck.percent(20) { Force::Kill } else { Force::Gentle };
-    match luck.below(26) {
+    match luck.below(27) {
         0..7 if name != "nobody" => Command::Start {
             config: luck.percent(80).then(|| config(luck, &name)),
             config_path: luck.percent(50).then(|| format!("/srv/{name}.toml")),
@@ -120,6 +123,7 @@ pub(crate) fn any_command(
         22 => Command::Metrics(luck.percent(50).then_some(name)),
         23 => Command::Exposition,
         24 => luck.pick(&[Command::Dump, Command::Ping]).clone(),
+        25 => Command::Tidy(*luck.pick(&[Tidying::Flush, Tidying::Rotate]), target),
         _ => Command::Resurrect,
     }
 }

@@ -16,7 +16,7 @@ use bunpilot::{
     supervisor::{Speech, Word},
     world::{
         Action, Event, Goal, Question, Reach, Record, Sample, Saved, SavedApp, SavedInstance,
-        Survivor, World,
+        Survivor, Tidied, World,
     },
 };
 
@@ -338,6 +338,15 @@ impl Outside {
         self.soon(Event::Sampled(Sample { workers: samples, logs, daemon: usage }));
     }
 
+    /// As often as not the disk has something against it.
+    fn tidy(&mut self, client: ClientId, id: String) {
+        let mut tidied = Tidied { files: 1, bytes: 1, ..Tidied::default() };
+        if self.luck.percent(50) {
+            tidied.faults.push("cannot flush `x`: read-only file system".to_owned());
+        }
+        self.soon(Event::Tidied(client, id, tidied));
+    }
+
     fn judge_signal(&mut self, worker: WorkerId) {
         if !self.inner.processes.get(&worker).is_some_and(|it| it.told.born) {
             self.breach(format!("{worker} is signalled, and nobody knows it"));
@@ -416,6 +425,7 @@ impl World for Outside {
             }
             Action::Sample(workers, _) => self.sample(&workers),
             Action::Tail(client, id, _, _) => self.soon(Event::Tailed(client, id, Vec::new())),
+            Action::Tidy(client, id, _, _) => self.tidy(client, id),
             Action::Signal(worker, _, Reach::Leader) => self.judge_signal(worker),
             Action::Exit => self.exit(),
             Action::Spawn(launch) => {

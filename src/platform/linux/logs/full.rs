@@ -13,7 +13,7 @@ use crate::{
     logs::{
         cut::{Before, whole_lines},
         record::{Tail, time},
-        rotation::row,
+        rotation,
     },
 };
 
@@ -22,6 +22,7 @@ use super::{
     mover::STUCK_AGAIN,
     outlet::{Inlet, Outcome, Outlet, Tools, discard},
     peek::Seen,
+    row,
 };
 
 /// Rest between two looks at a pipe whose output is thrown away.
@@ -55,8 +56,12 @@ impl Outlet {
         }
         let Some(path) = oldest(self.sink.path()) else { return false };
         // Here and now, unlike a rotation: the space is needed at once.
+        let file = row::identity(&path);
         let removed = fs::remove_file(&path).is_ok();
         if removed {
+            if let Some(file) = file {
+                tools.reaper.forget_index(file);
+            }
             (tools.tell)(PumpNotice::Evicted { path });
         }
         removed
@@ -166,6 +171,6 @@ fn is_full(error: &io::Error) -> bool {
 
 /// Finds the oldest rotated file of the row at `current`.
 fn oldest(current: &Path) -> Option<PathBuf> {
-    let row = row(|slot| slot.path(current).exists());
-    row.last().map(|slot| slot.path(current))
+    let files = rotation::row(|slot| slot.path(current).exists());
+    files.last().map(|slot| slot.path(current))
 }

@@ -2,6 +2,8 @@
 //!
 //! Never sleeps: what to wait for, it arms at a [`Selector`]; how long to rest, it returns.
 
+mod chores;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -38,6 +40,7 @@ use super::{
     selector::Selector,
     sink::Sink,
     tally::Tally,
+    tidy::TidyOrder,
 };
 
 /// Key of the pipe that announces commands.
@@ -65,6 +68,7 @@ pub(super) enum Command {
     Capture(Box<Capture>),
     Retire(WorkerId),
     Reopen,
+    Tidy(Box<TidyOrder>),
 }
 
 /// A pipe to capture.
@@ -104,7 +108,7 @@ pub(super) struct Mover {
 impl Mover {
     pub(super) fn new(
         commands: Receiver<Command>,
-        bell: OwnedFd,
+        (bell, ring): (OwnedFd, OwnedFd),
         setup: Setup,
         census: Census,
         tell: Box<dyn Fn(PumpNotice) + Send>,
@@ -127,7 +131,7 @@ impl Mover {
             tools: Tools {
                 peek: Peek::new()?,
                 stage,
-                reaper: Reaper::default(),
+                reaper: Reaper::new(indexes.clone(), ring),
                 census,
                 tell,
                 indexes,
@@ -181,6 +185,7 @@ impl Mover {
                 Ok(Command::Capture(capture)) => self.capture(selector, *capture, now),
                 Ok(Command::Retire(worker)) => self.retire(selector, worker, now),
                 Ok(Command::Reopen) => self.outlets.values_mut().for_each(|o| o.sink.reopen()),
+                Ok(Command::Tidy(order)) => self.tidy(*order, now),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.finish(now);
@@ -188,6 +193,7 @@ impl Mover {
                 }
             }
         }
+        self.adopt_packed();
         selector.arm(self.bell.as_fd(), COMMANDS)?;
         Ok(Heard::All)
     }
@@ -210,6 +216,7 @@ impl Mover {
             outlet.join(alone, now);
             outlet.on_full = target.on_full;
         }
+        self.soon_keep_house(outlet, now);
         self.keys.insert((worker, stream), key);
         self.inlets.insert(
             key,
@@ -267,6 +274,10 @@ impl Mover {
             && moment <= now
         {
             self.due.remove(&(moment, key));
+            if self.outlets.contains_key(&key) {
+                self.keep_house(key, now);
+                continue;
+            }
             if let Some(inlet) = self.inlets.get_mut(&key) {
                 inlet.due = None;
             }
@@ -282,7 +293,9 @@ impl Mover {
         let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { return Batch::None };
         let (mut fullest, mut full) = (Batch::None, 0);
         loop {
-            match outlet.advance(inlet, &mut self.tools, now) {
+            let outcome = outlet.advance(inlet, &mut self.tools, now);
+            outlet.schedule(inlet.outlet, &mut self.due);
+            match outcome {
                 Outcome::Moved(bytes) => {
                     unstick(inlet, outlet, &self.tools, now);
                     if inlet.last_words.is_some() {
@@ -372,6 +385,7 @@ impl Mover {
             outlet.leave(key);
             if outlet.writers == 0 {
                 forgive(outlet, &self.tools, now());
+                self.due.extract_if(.., |(_, key)| *key == inlet.outlet).for_each(drop);
                 self.paths.remove(outlet.sink.path());
                 self.outlets.remove(&inlet.outlet);
             }

@@ -167,6 +167,8 @@ pub(super) struct Outlet {
     pub(super) writers: usize,
     /// Since when it cannot be written.
     pub(super) trouble: Option<Moment>,
+    /// When its chores are on the timer.
+    pub(super) chores_at: Option<Moment>,
     /// What happens to output while the file cannot be written.
     pub(super) on_full: OnFull,
     /// Output being thrown away.
@@ -195,6 +197,7 @@ impl Outlet {
             sink,
             writers: 0,
             trouble: None,
+            chores_at: None,
             on_full: OnFull::Block,
             loss: None,
             times: Times::default(),
@@ -359,12 +362,16 @@ impl Outlet {
             inlet.tally.rotated();
             return Ok(());
         };
+        self.rotation_failed(&error, tell);
+        self.sink.prepare(now)
+    }
+
+    pub(super) fn rotation_failed(&mut self, error: &io::Error, tell: &dyn Fn(PumpNotice)) {
         if self.rotation == Rotation::Works {
             self.rotation = Rotation::Fails;
             let path = self.sink.path().to_owned();
             tell(PumpNotice::RotationFailed { path, reason: error.to_string() });
         }
-        self.sink.prepare(now)
     }
 
     fn splice(&mut self, inlet: &mut Inlet, len_max: usize, ledger: &Ledger<'_>) -> Outcome {

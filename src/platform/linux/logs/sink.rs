@@ -11,7 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rustix::{
@@ -25,12 +25,18 @@ use crate::{
 };
 
 use super::{
+    calendar,
+    mover::unix_micros,
     reaper::Reaper,
-    row::{self, FILE_MODE, id, identity},
+    row::{self, FILE_MODE, Row, id, identity},
 };
 
 /// Longest time until a file that somebody renamed or removed is noticed.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// Longest time between two looks at files that are kept by time, or are to be packed: the clock on
+/// the wall may be set, a packer that was too busy may be free.
+const CHORES_AGAIN: Duration = Duration::from_mins(1);
 
 /// Rest after a rotation that failed; until then the file grows past its limit.
 const ROTATE_AGAIN: Duration = Duration::from_secs(1);
@@ -51,11 +57,22 @@ pub(super) enum Moved {
 /// A file being written, with the full ones beside it.
 #[derive(Debug)]
 pub(super) struct Sink {
-    path: PathBuf,
-    keep: Keep,
+    row: Row,
     open: Option<Open>,
     look_around_at: Moment,
     rotate_not_before: Moment,
+    /// When the period of the open file ends, as far as the clocks are to be believed.
+    period_ends: Option<Moment>,
+    /// Somebody wants the file rotated now.
+    asked: Asked,
+    /// When [`Sink::keep_house`] is due.
+    chores_due: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    ToRotate,
 }
 
 #[derive(Debug)]
@@ -65,20 +82,34 @@ struct Open {
     /// Where the next byte goes; `None` for what has no size: a terminal, `/dev/null`. Such a
     /// thing is never rotated.
     size_bytes: Option<u64>,
+    /// When its first byte came, in microseconds since the Unix epoch.
+    begun_unix_micros: u64,
 }
 
 impl Sink {
     pub(super) fn new(path: PathBuf, keep: Keep) -> Self {
-        let start = Moment::START;
-        Self { path, keep, open: None, look_around_at: start, rotate_not_before: start }
+        Self {
+            row: Row::new(path, keep),
+            open: None,
+            look_around_at: Moment::START,
+            rotate_not_before: Moment::START,
+            period_ends: None,
+            asked: Asked::No,
+            chores_due: None,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.row.path()
+    }
+
+    pub(super) fn row(&self) -> &Row {
+        &self.row
     }
 
     pub(super) fn keep(&mut self, keep: Keep) {
-        self.keep = keep;
+        self.row.keep = keep;
+        self.period_ends = None;
     }
 
     /// Opens the file again before the next byte, whatever it is called by then.
@@ -94,10 +125,29 @@ impl Sink {
             self.open = None;
         }
         if self.open.is_none() {
-            self.open = Some(open(&self.path)?);
+            self.open = Some(open(&self.row)?);
             self.look_around_at = now.after(LOOK_AROUND);
+            self.period_ends = None;
         }
+        self.reckon(now);
         Ok(())
+    }
+
+    /// Finds out when the period of the open file ends. While it is empty, that may begin any
+    /// moment.
+    fn reckon(&mut self, now: Moment) {
+        let Some(every) = self.row.keep.every else { return };
+        let Some(Open { size_bytes: Some(size), begun_unix_micros, .. }) = &mut self.open else {
+            return;
+        };
+        if *size == 0 {
+            *begun_unix_micros = unix_micros();
+        } else if self.period_ends.is_some() {
+            return;
+        }
+        let ends = calendar::end(every, *begun_unix_micros, now);
+        self.period_ends = Some(ends);
+        self.chores_due = self.chores_due.map(|due| due.min(ends));
     }
 
     /// Whether the open file is no longer the one under our name. Follows its size on the way:
@@ -114,7 +164,7 @@ impl Sink {
             return Ok(false);
         }
         self.look_around_at = now.after(LOOK_AROUND);
-        Ok(identity(&self.path) != Some(open.id))
+        Ok(identity(self.row.path()) != Some(open.id))
     }
 
     /// Whether this is a terminal or the like, which may take nothing for a while.
@@ -125,8 +175,9 @@ impl Sink {
     /// Bytes the file may still take.
     pub(super) fn room_bytes(&self, now: Moment) -> u64 {
         match self.open.as_ref().and_then(|open| open.size_bytes) {
+            Some(1..) if self.is_due(now) => 0,
             Some(size) if now >= self.rotate_not_before => {
-                self.keep.max_size_bytes.get().saturating_sub(size)
+                self.row.keep.max_size_bytes.get().saturating_sub(size)
             }
             Some(_) | None => u64::MAX,
         }
@@ -158,9 +209,7 @@ impl Sink {
     /// When the open file was created, in microseconds since the Unix epoch; 0 if nobody knows.
     pub(super) fn born_unix_micros(&self) -> u64 {
         let facts = self.open.as_ref().and_then(|open| open.file.metadata().ok());
-        let born = facts.and_then(|facts| facts.created().ok());
-        let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-        since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(0)
+        facts.as_ref().map_or(0, row::born_unix_micros)
     }
 
     /// Writes `bytes` to the end of the file: all of them, or none and an error.
@@ -211,12 +260,12 @@ impl Sink {
     /// Puts the full file aside and opens a new one. On failure nothing is lost and the old file
     /// goes on; [`Sink::room_bytes`] is unlimited until it is time to try again.
     pub(super) fn rotate(&mut self, now: Moment, reaper: &mut Reaper) -> io::Result<()> {
-        if self.open.as_ref().map(|open| open.id) != identity(&self.path) {
+        if self.open.as_ref().map(|open| open.id) != identity(self.row.path()) {
             self.open = None;
             return self.prepare(now);
         }
-        let rotated = row::rotate(&self.path, &self.keep, reaper);
-        match rotated.and_then(|()| open(&self.path)) {
+        let rotated = self.row.rotate(reaper);
+        match rotated.and_then(|()| open(&self.row)) {
             Ok(fresh) => self.open = Some(fresh),
             Err(error) => {
                 self.open = None;
@@ -224,13 +273,61 @@ impl Sink {
                 return Err(error);
             }
         }
+        self.asked = Asked::No;
+        self.reckon(now);
+        self.row.tend(reaper, unix_micros());
+        Ok(())
+    }
+
+    /// Wants the file rotated now, or at the end of the line that is being written.
+    pub(super) fn ask_to_rotate(&mut self) {
+        self.asked = Asked::ToRotate;
+    }
+
+    /// Whether the file is to be rotated whatever its size. An empty one never is.
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        let over = self.period_ends.is_some_and(|ends| ends <= now);
+        (over || self.asked == Asked::ToRotate) && now >= self.rotate_not_before
+    }
+
+    /// Asks to be called at [`Sink::keep_house`].
+    pub(super) fn soon_keep_house(&mut self, now: Moment) {
+        self.chores_due = Some(now);
+    }
+
+    /// When [`Sink::keep_house`] is to be called next, if ever.
+    pub(super) fn chores_due(&self) -> Option<Moment> {
+        self.chores_due
+    }
+
+    /// Does what is to be done though nobody writes: rotates a file whose period is over, unless a
+    /// line is being written, and looks after the full files.
+    pub(super) fn keep_house(&mut self, now: Moment, reaper: &mut Reaper) -> io::Result<()> {
+        let keep = self.row.keep;
+        let recurs = keep.every.is_some() || keep.max_age.is_some() || keep.compression.is_some();
+        let again = recurs.then(|| now.after(CHORES_AGAIN));
+        self.chores_due = again;
+        if keep.every.is_some() && identity(self.row.path()).is_some() {
+            // The clock on the wall may have been set meanwhile.
+            self.period_ends = None;
+            let prepared = self.prepare(now);
+            // A period that is over ends with the line that is being written.
+            let ends = self.period_ends.filter(|ends| *ends > now);
+            self.chores_due = again.into_iter().chain(ends).min();
+            prepared?;
+        }
+        if self.is_due(now) && self.before()? == Before::WholeLine {
+            return self.rotate(now, reaper);
+        }
+        self.row.tend(reaper, unix_micros());
         Ok(())
     }
 }
 
 /// Opens the file to append to, with its folder, after a rotation cut short was finished.
-fn open(path: &Path) -> io::Result<Open> {
-    row::mend(path)?;
+fn open(row: &Row) -> io::Result<Open> {
+    row.mend()?;
+    let path = row.path();
     let file = match open_or_create(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -240,7 +337,8 @@ fn open(path: &Path) -> io::Result<Open> {
     };
     let facts = file.metadata()?;
     let size_bytes = facts.is_file().then_some(facts.len());
-    Ok(Open { file: Arc::new(file), id: id(&facts), size_bytes })
+    let begun_unix_micros = row::begun_unix_micros(&facts);
+    Ok(Open { file: Arc::new(file), id: id(&facts), size_bytes, begun_unix_micros })
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {

@@ -1,7 +1,9 @@
 //! Real pipes, real files, both engines.
 
+mod counted;
 mod forms;
 mod full_disk;
+mod keeping;
 
 use std::{
     fmt::Write as _,

@@ -1,3 +1,5 @@
+//! What the census counts, and what it does not claim to know. Never sleeps: waits until all is counted.
+
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
