@@ -97,6 +97,11 @@ fn every_line_is_in_the_row_once_however_it_is_packed_and_whoever_dies() {
     }
     let logs = json!({ "maxSize": 3072, "maxFiles": 100, "compress": "zstd" });
     home.start([scribe(&logs)]).succeeded();
+    let third = home.online("scribe", 1)[0].pid;
+    wait_for("the third worker's first line", || {
+        let current = fs::read_to_string(home.log("scribe", "scribe-0-out.log"));
+        current.is_ok_and(|it| it.contains(&format!("{third} "))).then_some(())
+    });
     wait_for("what the dead left to be packed", || {
         let plain = row(&home).into_iter().filter(|(number, it)| {
             *number > 0 && it.extension().is_some_and(|it| it != "gz" && it != "zst")
