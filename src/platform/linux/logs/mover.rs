@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use crate::{
-    domain::{Keep, Moment, WorkerId},
+    domain::{Keep, LogFiles, Moment, WorkerId},
     logs::Stream,
 };
 
@@ -209,12 +209,14 @@ impl Mover {
         // A look must not see more than the stage can take.
         let capacity_staged = self.tools.stage.fit(capacity);
         self.tools.peek.fit(capacity_staged);
-        let capacity = if form.is_some() { capacity.min(capacity_staged) } else { capacity };
+        let seen_whole = form.is_none() && target.files == LogFiles::Each;
+        let capacity = if seen_whole { capacity } else { capacity.min(capacity_staged) };
         let outlet = self.outlet_for(&target.path, target.keep);
         let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
             outlet.join(alone, now);
             outlet.on_full = target.on_full;
+            outlet.files = target.files;
         }
         self.soon_keep_house(outlet, now);
         self.keys.insert((worker, stream), key);
@@ -404,8 +406,12 @@ impl Mover {
     fn finish(&mut self, now: Moment) {
         for inlet in self.inlets.values_mut() {
             let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { continue };
-            inlet.last_words = Some(inlet.waiting_bytes());
-            while let Outcome::Moved(_) = outlet.advance(inlet, &mut self.tools, now) {}
+            let mut left = inlet.waiting_bytes();
+            while left > 0
+                && let Outcome::Moved(bytes) = outlet.advance(inlet, &mut self.tools, now)
+            {
+                left = left.saturating_sub(bytes);
+            }
         }
     }
 

@@ -91,6 +91,9 @@ pub(super) struct Records<'a> {
     pub(super) tail: Tail,
 }
 
+/// What the journal calls [`Form::Timestamps`].
+const TIMESTAMPS: &str = "timestamps";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -266,7 +269,8 @@ const fn word(phase: Phase) -> u64 {
 /// The parts of a batch that rarely change, each after the other, ended by NUL.
 fn description(batch: &Batch) -> Vec<u8> {
     let label = match &batch.form {
-        Form::Timestamps => vec![],
+        Form::Plain => vec![],
+        Form::Timestamps => vec![TIMESTAMPS.to_owned()],
         Form::Json(Label { app, worker, stream }) => {
             vec![app.to_string(), worker.to_string(), stream.to_string()]
         }
@@ -289,7 +293,8 @@ fn read(journal: &[u8]) -> Option<Batch> {
     let description = rest.get(..usize::try_from(u64::from_le_bytes(len)).ok()?)?;
     let parts: Vec<&[u8]> = description.split(|byte| *byte == 0).collect();
     let (path, form) = match parts[..] {
-        [path] => (path, Form::Timestamps),
+        [path] => (path, Form::Plain),
+        [path, form] if form == TIMESTAMPS.as_bytes() => (path, Form::Timestamps),
         [path, app, worker, stream] => {
             let app = str::from_utf8(app).ok()?.parse().ok()?;
             let worker: WorkerId = str::from_utf8(worker).ok()?.parse().ok()?;
