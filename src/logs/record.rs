@@ -291,11 +291,7 @@ mod tests {
                     to = bytes.len().min(to.max(from) + sizes.next().unwrap());
                     let tail = if to == bytes.len() { Tail::Last } else { Tail::More };
                     let file = files.last_mut().unwrap();
-                    let before = match file.last() {
-                        None => Before::Nothing,
-                        Some(b'\n') => Before::WholeLine,
-                        Some(_) => Before::HalfLine,
-                    };
+                    let before = Before::after(file.last().copied());
                     let room = u64::try_from(limit.saturating_sub(file.len())).unwrap();
                     let done = form.transcribe(&bytes[from..to], before, room, tail, TIME, file);
                     from += done.taken;

@@ -19,8 +19,8 @@ use std::{
 use rustix::{
     io::Errno,
     time::{
-        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
-        clock_gettime, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     },
 };
 
@@ -30,10 +30,11 @@ use crate::{
 };
 
 use super::{
+    super::clock::{now, unix_micros},
     PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
     census::Census,
-    outlet::{Inlet, Outcome, Outlet, Tools, discard},
+    outlet::{Inlet, Outcome, Outlet, Tools},
     pace::{Batch, Pace, Pacer},
     peek::Peek,
     reaper::Reaper,
@@ -364,7 +365,8 @@ impl Mover {
             return;
         }
         let Some(oldest) = self.inlets.values().find(stranded) else { return };
-        let bytes = discard(oldest.pipe.as_fd(), oldest.last_words.unwrap_or(0)).unwrap_or(0);
+        let len = oldest.last_words.unwrap_or(0);
+        let bytes = self.tools.stage.discard(oldest.pipe.as_fd(), len).unwrap_or(0);
         oldest.tally.dropped(bytes);
         let (worker, stream, key) = (oldest.worker, oldest.stream, oldest.key);
         (self.tools.tell)(PumpNotice::Dropped { worker, stream, bytes });
@@ -454,15 +456,4 @@ fn silence(fd: &OwnedFd) -> io::Result<()> {
         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-fn now() -> Moment {
-    let time = clock_gettime(ClockId::Monotonic);
-    Moment::from_boot(Duration::try_from(time).unwrap_or_default())
-}
-
-/// Now, on the clock people read, in microseconds since the Unix epoch.
-pub(super) fn unix_micros() -> u64 {
-    let time = Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default();
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -414,12 +414,4 @@ impl Outlet {
         }
         Ok(())
     }
-}
-
-/// Throws away what waits in `pipe`, up to `len` bytes, and counts it.
-pub(super) fn discard(pipe: BorrowedFd<'_>, len: usize) -> io::Result<u64> {
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-    let flags = rustix::pipe::SpliceFlags::NONBLOCK;
-    let dropped = rustix::pipe::splice(pipe, None, &null, None, len, flags)?;
-    Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
 }

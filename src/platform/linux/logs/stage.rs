@@ -33,7 +33,7 @@ use rustix::{
 };
 
 use super::{
-    mover::unix_micros,
+    super::clock::unix_micros,
     peek::{Peek, Seen},
     sink::Sink,
 };
@@ -180,9 +180,15 @@ impl Stage {
         self.drain()
     }
 
+    /// Throws away what waits in `pipe`, up to `len` bytes, and counts it.
+    pub(super) fn discard(&self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<u64> {
+        let dropped = splice_some(pipe, self.null.as_fd(), len)?;
+        Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
+    }
+
     fn drain(&self) -> io::Result<()> {
         loop {
-            match splice_some(self.pipe.as_fd(), self.null.as_fd(), self.capacity.max(1)) {
+            match self.discard(self.pipe.as_fd(), self.capacity.max(1)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
