@@ -15,6 +15,18 @@ pub enum Before {
     HalfLine,
 }
 
+impl Before {
+    /// How a file ends whose last byte is `last`; `None`: it has none.
+    #[must_use]
+    pub const fn after(last: Option<u8>) -> Self {
+        match last {
+            None => Self::Nothing,
+            Some(b'\n') => Self::WholeLine,
+            Some(_) => Self::HalfLine,
+        }
+    }
+}
+
 /// What to do with bytes that wait in a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -100,11 +112,7 @@ mod tests {
             let mut rest = text.as_bytes();
             while !rest.is_empty() {
                 let file = files.last_mut().unwrap();
-                let before = match file.last() {
-                    None => Before::Nothing,
-                    Some(b'\n') => Before::WholeLine,
-                    Some(_) => Before::HalfLine,
-                };
+                let before = Before::after(file.last().copied());
                 let room = u64::try_from(limit.saturating_sub(file.len())).unwrap();
                 let (taken, full) = match cut(rest, room, before) {
                     Cut::All => (rest.len(), false),

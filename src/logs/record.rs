@@ -1,5 +1,5 @@
-//! What is written of a line where it is not written as it is: the time before it, or a JSON
-//! object around it.
+//! What is written of a line where it is more than bytes: the time before it, a JSON object around
+//! it, or nothing but its end where lines of several writers must not mix.
 //!
 //! A record is open while its line has not ended; the last byte of a file tells whether it is, as
 //! no open record ends in a newline. Knows the time only as text.
@@ -17,6 +17,8 @@ use crate::{
 /// What stands around each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// The line as it is.
+    Plain,
     /// `2026-11-24T15:41:20.123Z <line>`
     Timestamps,
     /// `{"time":…,"app":…,"worker":…,"generation":…,"stream":…,"message":…}`
@@ -115,13 +117,14 @@ impl Form {
     /// Ends an open record whose line will not go on.
     pub fn close(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(match self {
-            Self::Timestamps => b"\n",
+            Self::Plain | Self::Timestamps => b"\n",
             Self::Json(_) => b"\"}\n",
         });
     }
 
     fn head(&self, time: &str) -> String {
         match self {
+            Self::Plain => String::new(),
             Self::Timestamps => format!("{time} "),
             // A name holds nothing that must be escaped.
             Self::Json(Label { app, worker, stream }) => format!(
@@ -134,7 +137,7 @@ impl Form {
 
     fn content(&self, line: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Timestamps => out.extend_from_slice(line),
+            Self::Plain | Self::Timestamps => out.extend_from_slice(line),
             Self::Json(_) => escape(line, out),
         }
     }
@@ -143,7 +146,7 @@ impl Form {
     /// have not come.
     fn whole_characters(&self, part: &[u8]) -> usize {
         match self {
-            Self::Timestamps => part.len(),
+            Self::Plain | Self::Timestamps => part.len(),
             Self::Json(_) => part.len() - unfinished(part),
         }
     }
@@ -279,7 +282,7 @@ mod tests {
             limit in 1_usize..400,
             sizes in proptest::collection::vec(1_usize..40, 1..40),
         ) {
-            for form in [Form::Timestamps, json()] {
+            for form in [Form::Plain, Form::Timestamps, json()] {
                 let (mut files, mut from) = (vec![Vec::new()], 0);
                 let mut sizes = sizes.iter().cycle();
                 let bytes = text.as_bytes();
@@ -288,11 +291,7 @@ mod tests {
                     to = bytes.len().min(to.max(from) + sizes.next().unwrap());
                     let tail = if to == bytes.len() { Tail::Last } else { Tail::More };
                     let file = files.last_mut().unwrap();
-                    let before = match file.last() {
-                        None => Before::Nothing,
-                        Some(b'\n') => Before::WholeLine,
-                        Some(_) => Before::HalfLine,
-                    };
+                    let before = Before::after(file.last().copied());
                     let room = u64::try_from(limit.saturating_sub(file.len())).unwrap();
                     let done = form.transcribe(&bytes[from..to], before, room, tail, TIME, file);
                     from += done.taken;
@@ -309,6 +308,7 @@ mod tests {
                     proptest::prop_assert!(file.len() <= limit || file.len() - last < limit);
                     for record in file.lines() {
                         let line = match &form {
+                            Form::Plain => record.to_owned(),
                             Form::Timestamps => record.strip_prefix(TIME).unwrap()[1..].to_owned(),
                             Form::Json(_) => {
                                 let record: serde_json::Value = serde_json::from_str(record).unwrap();

@@ -83,6 +83,11 @@ impl Home {
         if index.exists() {
             fs::rename(index, index::path(&self.index(), id(&packing))).unwrap();
         }
+        // Packing takes longer than files' clocks need to tick; so short a test does not.
+        let begun = tick();
+        while tick() == begun {
+            thread::yield_now();
+        }
         for step in rotation::adopt(number, how) {
             carry_out(step, &path);
         }
@@ -118,6 +123,11 @@ fn carry_out(step: Step, current: &Path) {
         Step::Link(from, to) => fs::hard_link(from.path(current), to.path(current)),
     }
     .unwrap();
+}
+
+/// The clock that file systems stamp files with.
+fn tick() -> rustix::time::Timespec {
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)
 }
 
 /// Two members, or frames, as `cat` makes of two packed files.

@@ -16,7 +16,14 @@ pub(super) fn now() -> Moment {
 
 /// How moments translate into wall-clock time, as of now.
 pub(super) fn wall() -> Clock {
-    let time = clock_gettime(ClockId::Realtime);
-    let unix = Duration::try_from(time).unwrap_or_default();
-    Clock { boot: unix.saturating_sub(monotonic_now()) }
+    Clock { boot: unix().saturating_sub(monotonic_now()) }
+}
+
+/// Now, on the clock people read, in microseconds since the Unix epoch.
+pub(super) fn unix_micros() -> u64 {
+    u64::try_from(unix().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn unix() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default()
 }

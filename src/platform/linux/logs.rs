@@ -50,7 +50,7 @@ use rustix::{
 use tokio::sync::oneshot;
 
 use crate::{
-    domain::{AppId, AppName, InstanceId, Keep, LogMode, LogSpec, OnFull, WorkerId},
+    domain::{AppId, AppName, InstanceId, Keep, LogFiles, LogMode, LogSpec, OnFull, WorkerId},
     logs::{
         Stream,
         record::{Form, Label},
@@ -86,6 +86,8 @@ pub struct Target {
     pub app: AppName,
     /// What is written of each line.
     pub mode: LogMode,
+    /// Whether other instances write to the file, if not now then later.
+    pub files: LogFiles,
     /// When the file is rotated, and which rotated ones are kept.
     pub keep: Keep,
     /// What to do when there is no space left.
@@ -98,8 +100,8 @@ impl Target {
     /// Sends a stream of `app` to `path`, as the app's configuration has it.
     #[must_use]
     pub fn new(path: PathBuf, app: &AppName, logs: &LogSpec) -> Self {
-        let LogSpec { mode, keep, on_full, .. } = *logs;
-        Self { path, app: app.clone(), mode, keep, on_full, pipe_bytes: PIPE_BYTES }
+        let LogSpec { mode, files, keep, on_full, .. } = *logs;
+        Self { path, app: app.clone(), mode, files, keep, on_full, pipe_bytes: PIPE_BYTES }
     }
 }
 

@@ -41,9 +41,7 @@ fn d02_reload_keeps_the_number_of_workers() {
         home.ok(["reload", "tick"]);
         let after = home.online("tick", 2);
         assert!(after.iter().zip(&before).all(|(new, old)| new.id == old.id && new.pid != old.pid));
-        wait_for("the old workers to be gone", || {
-            (home.pids("ticker.sh").len() == 2).then_some(())
-        });
+        wait_for("the old workers to be gone", || (home.pids_of("tick").len() == 2).then_some(()));
         before = after;
     }
 }

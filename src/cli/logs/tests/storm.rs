@@ -115,7 +115,7 @@ impl Scene {
 }
 
 proptest::proptest! {
-    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 100, failure_persistence: None, ..Config::default() })]
 
     /// Every line comes once and in order, whatever happens to its file before, while or after it
     /// is read.

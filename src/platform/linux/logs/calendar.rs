@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::mover::unix_micros;
+use super::super::clock::unix_micros;
 use crate::{
     domain::{Moment, Period},
     logs::period,

@@ -1,9 +1,10 @@
-//! Streams whose lines are written as records: with a time before them, or as JSON.
+//! Streams whose lines are written as records: with a time before them, as JSON, or plain in a file
+//! that others write to.
 //!
 //! Half a line waits in its pipe for its end, so that a record comes in one piece; only a line that
 //! is longer than the pipe is written in several, and the file is its own until it ends.
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{io, os::fd::AsFd as _, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -11,10 +12,10 @@ use rustix::{
 };
 
 use crate::{
-    domain::Moment,
+    domain::{LogFiles, Moment},
     logs::{
         cut::{Before, whole_lines},
-        record::{Tail, time},
+        record::{Form, Tail, time},
     },
 };
 
@@ -38,32 +39,39 @@ const HALF_LINE_AGAIN_MAX: Duration = Duration::from_millis(250);
 const STUFFED_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Outlet {
-    /// As [`Outlet::advance`], for an inlet with a form.
-    pub(super) fn compose(&mut self, inlet: &mut Inlet, tools: &mut Tools, now: Moment) -> Outcome {
+    /// As [`Outlet::advance`], for lines that are written as records of this form.
+    pub(super) fn compose(
+        &mut self,
+        inlet: &mut Inlet,
+        form: &Form,
+        tools: &mut Tools,
+        now: Moment,
+    ) -> Outcome {
         if tools.stage.is_taken() && tools.stage.recover(&mut tools.peek, now).is_err() {
             return Outcome::Later(STAGE_AGAIN);
         }
         if self.is_held(inlet.key, now) {
             return Outcome::Later(SHARE_AGAIN);
         }
-        if let Err(error) = self.end_orphan(inlet) {
+        if let Err(error) = self.end_orphan(inlet.key, form) {
             return Outcome::Stuck(error);
         }
         let seen = match tools.peek.look(inlet.pipe.as_fd(), inlet.allowance()) {
             Ok(Seen::Bytes(seen)) => seen,
-            Ok(Seen::Nothing) => return self.end_last(inlet, Outcome::Empty),
-            Ok(Seen::End) => return self.end_last(inlet, Outcome::Ended),
+            Ok(Seen::Nothing) => return self.end_last(inlet, form, Outcome::Empty),
+            Ok(Seen::End) => return self.end_last(inlet, form, Outcome::Ended),
             Err(error) => return Outcome::Stuck(error),
         };
         let tail = if inlet.ends_after(seen) { Tail::Last } else { Tail::More };
         let take = match whole_lines(seen) {
             _ if tail == Tail::Last => seen.len(),
-            0 if self.is_half() || inlet.is_stuffed(seen.len(), now) => seen.len(),
+            0 if self.is_half() || self.is_due(inlet, form, seen.len(), now) => seen.len(),
             0 => return Outcome::Later(inlet.patience(now)),
             whole => whole,
         };
         inlet.half_line = None;
-        let outcome = self.write_records(inlet, take, tail, tools, now);
+        let tail = if self.may_end_lines(form) { tail } else { Tail::More };
+        let outcome = self.write_records(inlet, form, (take, tail), tools, now);
         let until = now.after(HALF_LINE_PATIENCE);
         self.hold(self.is_half().then_some((inlet.key, until)));
         outcome
@@ -74,13 +82,12 @@ impl Outlet {
     fn write_records(
         &mut self,
         inlet: &mut Inlet,
-        take: usize,
-        tail: Tail,
+        form: &Form,
+        (take, tail): (usize, Tail),
         tools: &mut Tools,
         now: Moment,
     ) -> Outcome {
-        let Some(form) = inlet.form.clone() else { return Outcome::Empty };
-        let Tools { peek, stage, reaper, tell, records, unix_micros, .. } = tools;
+        let Tools { peek, stage, reaper, tell, records, unix_micros, indexes, .. } = tools;
         let seen = &peek.seen()[..take];
         let stamp = time(*unix_micros);
         let mut moved = 0;
@@ -93,9 +100,13 @@ impl Outlet {
             let (rest, room) = (&seen[moved..], self.sink.room_bytes(now));
             let done = form.transcribe(rest, before, room, tail, &stamp, records);
             if done.taken > 0 {
-                let made = Records { taken: done.taken, bytes: records, form: &form, tail };
+                let made = Records { taken: done.taken, bytes: records, form, tail };
+                let position = self.sink.position();
                 if let Err(error) = stage.commit(inlet.pipe.as_fd(), &made, &mut self.sink) {
                     return Outcome::Stuck(error);
+                }
+                if let (Form::Plain, Some((_, offset))) = (form, position) {
+                    self.times.note(indexes, &self.sink, offset, *unix_micros);
                 }
                 inlet.moved(done.taken, *unix_micros);
                 inlet.tally.lines.seen(&rest[..done.taken]);
@@ -113,32 +124,45 @@ impl Outlet {
         if moved > 0 { Outcome::Moved(moved) } else { Outcome::Later(SHARE_AGAIN) }
     }
 
-    /// Ends a record that its writer left open in a file of several: its end would be lost in what
-    /// the others write.
-    fn end_orphan(&mut self, inlet: &Inlet) -> std::io::Result<()> {
-        if self.writers > 1 && self.is_half() && !self.is_holder(inlet.key) {
-            return self.end_record(inlet);
+    /// Ends what its writer left open in a file of several: its end would be lost in what the others
+    /// write.
+    fn end_orphan(&mut self, key: u64, form: &Form) -> io::Result<()> {
+        if self.is_shared() && self.is_half() && !self.is_holder(key) {
+            return self.end_record(form);
         }
         Ok(())
     }
 
     /// Ends the record of a stream that says no more.
-    fn end_last(&mut self, inlet: &Inlet, outcome: Outcome) -> Outcome {
+    fn end_last(&mut self, inlet: &Inlet, form: &Form, outcome: Outcome) -> Outcome {
         if inlet.last_words.is_some()
+            && self.may_end_lines(form)
             && self.is_half()
-            && let Err(error) = self.end_record(inlet)
+            && let Err(error) = self.end_record(form)
         {
             return Outcome::Stuck(error);
         }
         outcome
     }
 
-    fn end_record(&mut self, inlet: &Inlet) -> std::io::Result<()> {
+    fn end_record(&mut self, form: &Form) -> io::Result<()> {
         let mut end = Vec::new();
-        if let Some(form) = &inlet.form {
-            form.close(&mut end);
-        }
+        form.close(&mut end);
         self.sink.append(&end)
+    }
+
+    /// Whether a line gets an end that its writer did not write. Plain bytes stay what they are,
+    /// unless instances share the file.
+    fn may_end_lines(&self, form: &Form) -> bool {
+        *form != Form::Plain || self.files == LogFiles::Merged
+    }
+
+    /// Whether half a line of `len` bytes is written as it is, rather than waited for.
+    fn is_due(&self, inlet: &mut Inlet, form: &Form, len: usize, now: Moment) -> bool {
+        if self.may_end_lines(form) {
+            return inlet.is_stuffed(len, now);
+        }
+        inlet.is_overdue(len, now)
     }
 
     fn is_half(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::{
     domain::{Moment, OnFull},
     logs::{
         cut::{Before, whole_lines},
-        record::{Tail, time},
+        record::{Form, Tail, time},
         rotation,
     },
 };
@@ -20,7 +20,7 @@ use crate::{
 use super::{
     PumpNotice,
     mover::STUCK_AGAIN,
-    outlet::{Inlet, Outcome, Outlet, Tools, discard},
+    outlet::{Inlet, Outcome, Outlet, Tools},
     peek::Seen,
     row,
 };
@@ -118,18 +118,14 @@ impl Outlet {
         }
         let line = format!("[bunpilot] {bytes} bytes of output dropped here: {reason}\n");
         let half = self.sink.before()? == Before::HalfLine;
+        let form = inlet.form.as_ref().unwrap_or(&Form::Plain);
         let mut text = Vec::new();
-        if let Some(form) = &inlet.form {
-            if half {
-                form.close(&mut text);
-            }
-            let stamp = time(tools.unix_micros);
-            let (before, room) = (Before::Nothing, u64::MAX);
-            form.transcribe(line.as_bytes(), before, room, Tail::Last, &stamp, &mut text);
-        } else {
-            text.extend(half.then_some(b'\n'));
-            text.extend_from_slice(line.as_bytes());
+        if half {
+            form.close(&mut text);
         }
+        let stamp = time(tools.unix_micros);
+        let (before, room) = (Before::Nothing, u64::MAX);
+        form.transcribe(line.as_bytes(), before, room, Tail::Last, &stamp, &mut text);
         self.sink.append(&text)
     }
 
@@ -152,7 +148,7 @@ impl Outlet {
             whole => (whole, Rest::Nothing),
         };
         inlet.half_line = None;
-        match discard(inlet.pipe.as_fd(), take) {
+        match tools.stage.discard(inlet.pipe.as_fd(), take) {
             Ok(bytes) => {
                 loss.bytes += bytes;
                 loss.rest = rest;

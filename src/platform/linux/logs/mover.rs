@@ -19,21 +19,22 @@ use std::{
 use rustix::{
     io::Errno,
     time::{
-        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
-        clock_gettime, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     },
 };
 
 use crate::{
-    domain::{Keep, Moment, WorkerId},
+    domain::{Keep, LogFiles, Moment, WorkerId},
     logs::Stream,
 };
 
 use super::{
+    super::clock::{now, unix_micros},
     PumpNotice, STRANDED_MAX, Setup, Target,
     budget::Budget,
     census::Census,
-    outlet::{Inlet, Outcome, Outlet, Tools, discard},
+    outlet::{Inlet, Outcome, Outlet, Tools},
     pace::{Batch, Pace, Pacer},
     peek::Peek,
     reaper::Reaper,
@@ -209,12 +210,14 @@ impl Mover {
         // A look must not see more than the stage can take.
         let capacity_staged = self.tools.stage.fit(capacity);
         self.tools.peek.fit(capacity_staged);
-        let capacity = if form.is_some() { capacity.min(capacity_staged) } else { capacity };
+        let seen_whole = form.is_none() && target.files == LogFiles::Each;
+        let capacity = if seen_whole { capacity } else { capacity.min(capacity_staged) };
         let outlet = self.outlet_for(&target.path, target.keep);
         let alone = self.inlets.values().find(|i| i.outlet == outlet).map(|inlet| inlet.key);
         if let Some(outlet) = self.outlets.get_mut(&outlet) {
             outlet.join(alone, now);
             outlet.on_full = target.on_full;
+            outlet.files = target.files;
         }
         self.soon_keep_house(outlet, now);
         self.keys.insert((worker, stream), key);
@@ -362,7 +365,8 @@ impl Mover {
             return;
         }
         let Some(oldest) = self.inlets.values().find(stranded) else { return };
-        let bytes = discard(oldest.pipe.as_fd(), oldest.last_words.unwrap_or(0)).unwrap_or(0);
+        let len = oldest.last_words.unwrap_or(0);
+        let bytes = self.tools.stage.discard(oldest.pipe.as_fd(), len).unwrap_or(0);
         oldest.tally.dropped(bytes);
         let (worker, stream, key) = (oldest.worker, oldest.stream, oldest.key);
         (self.tools.tell)(PumpNotice::Dropped { worker, stream, bytes });
@@ -404,8 +408,12 @@ impl Mover {
     fn finish(&mut self, now: Moment) {
         for inlet in self.inlets.values_mut() {
             let Some(outlet) = self.outlets.get_mut(&inlet.outlet) else { continue };
-            inlet.last_words = Some(inlet.waiting_bytes());
-            while let Outcome::Moved(_) = outlet.advance(inlet, &mut self.tools, now) {}
+            let mut left = inlet.waiting_bytes();
+            while left > 0
+                && let Outcome::Moved(bytes) = outlet.advance(inlet, &mut self.tools, now)
+            {
+                left = left.saturating_sub(bytes);
+            }
         }
     }
 
@@ -448,15 +456,4 @@ fn silence(fd: &OwnedFd) -> io::Result<()> {
         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-fn now() -> Moment {
-    let time = clock_gettime(ClockId::Monotonic);
-    Moment::from_boot(Duration::try_from(time).unwrap_or_default())
-}
-
-/// Now, on the clock people read, in microseconds since the Unix epoch.
-pub(super) fn unix_micros() -> u64 {
-    let time = Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default();
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

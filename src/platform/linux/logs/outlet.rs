@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,10 +14,10 @@ use std::{
 use rustix::io::ioctl_fionread;
 
 use crate::{
-    domain::{Moment, OnFull, WorkerId},
+    domain::{LogFiles, Moment, OnFull, WorkerId},
     logs::{
         Stream,
-        cut::{Before, Cut, cut, whole_lines},
+        cut::{Before, Cut, cut},
         record::Form,
     },
 };
@@ -57,7 +57,7 @@ pub(super) struct Inlet {
     pub(super) worker: WorkerId,
     pub(super) stream: Stream,
     pub(super) outlet: u64,
-    /// What its lines are written as; `None`: as they are.
+    /// What its lines are written as; `None`: as they are, in a file of its own unseen.
     pub(super) form: Option<Form>,
     pub(super) capacity: usize,
     pub(super) tally: Arc<Tally>,
@@ -171,9 +171,11 @@ pub(super) struct Outlet {
     pub(super) chores_at: Option<Moment>,
     /// What happens to output while the file cannot be written.
     pub(super) on_full: OnFull,
+    /// Whether more may come to write to it.
+    pub(super) files: LogFiles,
     /// Output being thrown away.
     pub(super) loss: Option<Loss>,
-    times: Times,
+    pub(super) times: Times,
     holder: Option<Holder>,
     rotation: Rotation,
 }
@@ -199,6 +201,7 @@ impl Outlet {
             trouble: None,
             chores_at: None,
             on_full: OnFull::Block,
+            files: LogFiles::Each,
             loss: None,
             times: Times::default(),
             holder: None,
@@ -268,11 +271,9 @@ impl Outlet {
         if let Err(error) = self.sink.prepare(now) {
             return Outcome::Stuck(error);
         }
-        if inlet.form.is_some() {
-            return self.compose(inlet, tools, now);
-        }
-        if self.writers > 1 {
-            return self.share(inlet, tools, now);
+        let plain = || self.is_shared().then_some(Form::Plain);
+        if let Some(form) = inlet.form.clone().or_else(plain) {
+            return self.compose(inlet, &form, tools, now);
         }
         let allowance = inlet.allowance();
         let room = usize::try_from(self.sink.room_bytes(now)).unwrap_or(usize::MAX);
@@ -294,29 +295,9 @@ impl Outlet {
         }
     }
 
-    /// As [`Outlet::advance`], for a file with other writers: moves whole lines.
-    fn share(&mut self, inlet: &mut Inlet, tools: &mut Tools, now: Moment) -> Outcome {
-        if self.is_held(inlet.key, now) {
-            return Outcome::Later(SHARE_AGAIN);
-        }
-        let holds = self.holder.is_some_and(|holder| now < holder.until);
-        let seen = match tools.peek.look(inlet.pipe.as_fd(), inlet.allowance()) {
-            Ok(Seen::Bytes(seen)) => seen,
-            Ok(Seen::Nothing) => return Outcome::Empty,
-            Ok(Seen::End) => return Outcome::Ended,
-            Err(error) => return Outcome::Stuck(error),
-        };
-        let take = match whole_lines(seen) {
-            0 if holds || inlet.is_overdue(seen.len(), now) => seen.len(),
-            0 => return Outcome::Later(SHARE_AGAIN),
-            whole => whole,
-        };
-        inlet.half_line = None;
-        let outcome = self.fill(inlet, take, tools, now);
-        let half = self.sink.before().is_ok_and(|before| before == Before::HalfLine);
-        let key = inlet.key;
-        self.holder = half.then(|| Holder { key, until: now.after(HALF_LINE_PATIENCE) });
-        outcome
+    /// Whether lines of others may stand between this pipe's.
+    pub(super) fn is_shared(&self) -> bool {
+        self.writers > 1 || self.files == LogFiles::Merged
     }
 
     /// Moves the first `take` bytes of the last look, rotating wherever a file is full.
@@ -433,12 +414,4 @@ impl Outlet {
         }
         Ok(())
     }
-}
-
-/// Throws away what waits in `pipe`, up to `len` bytes, and counts it.
-pub(super) fn discard(pipe: BorrowedFd<'_>, len: usize) -> io::Result<u64> {
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-    let flags = rustix::pipe::SpliceFlags::NONBLOCK;
-    let dropped = rustix::pipe::splice(pipe, None, &null, None, len, flags)?;
-    Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
 }

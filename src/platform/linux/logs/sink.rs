@@ -25,8 +25,8 @@ use crate::{
 };
 
 use super::{
+    super::clock::unix_micros,
     calendar,
-    mover::unix_micros,
     reaper::Reaper,
     row::{self, FILE_MODE, Row, id, identity},
 };
@@ -191,7 +191,7 @@ impl Sink {
         let Some(last) = size.checked_sub(1) else { return Ok(Before::Nothing) };
         let mut byte = [0];
         file.read_exact_at(&mut byte, last)?;
-        Ok(if byte == *b"\n" { Before::WholeLine } else { Before::HalfLine })
+        Ok(Before::after(Some(byte[0])))
     }
 
     /// Which file is open and where its next byte goes; `None` for what has no size.

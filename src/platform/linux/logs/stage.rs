@@ -33,7 +33,7 @@ use rustix::{
 };
 
 use super::{
-    mover::unix_micros,
+    super::clock::unix_micros,
     peek::{Peek, Seen},
     sink::Sink,
 };
@@ -90,6 +90,9 @@ pub(super) struct Records<'a> {
     pub(super) form: &'a Form,
     pub(super) tail: Tail,
 }
+
+/// What the journal calls [`Form::Timestamps`].
+const TIMESTAMPS: &str = "timestamps";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -177,9 +180,15 @@ impl Stage {
         self.drain()
     }
 
+    /// Throws away what waits in `pipe`, up to `len` bytes, and counts it.
+    pub(super) fn discard(&self, pipe: BorrowedFd<'_>, len: usize) -> io::Result<u64> {
+        let dropped = splice_some(pipe, self.null.as_fd(), len)?;
+        Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
+    }
+
     fn drain(&self) -> io::Result<()> {
         loop {
-            match splice_some(self.pipe.as_fd(), self.null.as_fd(), self.capacity.max(1)) {
+            match self.discard(self.pipe.as_fd(), self.capacity.max(1)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -266,7 +275,8 @@ const fn word(phase: Phase) -> u64 {
 /// The parts of a batch that rarely change, each after the other, ended by NUL.
 fn description(batch: &Batch) -> Vec<u8> {
     let label = match &batch.form {
-        Form::Timestamps => vec![],
+        Form::Plain => vec![],
+        Form::Timestamps => vec![TIMESTAMPS.to_owned()],
         Form::Json(Label { app, worker, stream }) => {
             vec![app.to_string(), worker.to_string(), stream.to_string()]
         }
@@ -289,7 +299,8 @@ fn read(journal: &[u8]) -> Option<Batch> {
     let description = rest.get(..usize::try_from(u64::from_le_bytes(len)).ok()?)?;
     let parts: Vec<&[u8]> = description.split(|byte| *byte == 0).collect();
     let (path, form) = match parts[..] {
-        [path] => (path, Form::Timestamps),
+        [path] => (path, Form::Plain),
+        [path, form] if form == TIMESTAMPS.as_bytes() => (path, Form::Timestamps),
         [path, app, worker, stream] => {
             let app = str::from_utf8(app).ok()?.parse().ok()?;
             let worker: WorkerId = str::from_utf8(worker).ok()?.parse().ok()?;

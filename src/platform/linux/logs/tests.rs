@@ -109,6 +109,7 @@ fn target(path: &Path, max_size_bytes: u64, max_files: u16) -> Target {
             NonZeroU64::new(max_size_bytes).unwrap(),
             NonZeroU16::new(max_files).unwrap(),
         ),
+        files: LogFiles::Each,
         on_full: OnFull::Block,
         pipe_bytes: PIPE_BYTES,
     }

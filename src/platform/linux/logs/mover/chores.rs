@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, io};
 
 use super::{
     super::{
+        super::clock::unix_micros,
         PumpNotice,
         outlet::Outlet,
         row::{HalfLine, Removed, Row, identity},
         tidy::{Rotated, TidyOrder},
     },
-    Mover, unix_micros,
+    Mover,
 };
 use crate::{
     domain::Moment,

@@ -102,7 +102,7 @@ fn bare(text: &str) -> Vec<String> {
 
 #[test]
 fn whoever_dies_after_any_step_every_line_is_written_once() {
-    for form in [Form::Timestamps, json()] {
+    for form in [Form::Plain, Form::Timestamps, json()] {
         for steps in 0..=8 {
             let mut scene = Scene::new();
             scene.worker.write_all(b"one\ntwo\nthree\n").unwrap();
@@ -139,7 +139,9 @@ fn a_batch_whose_file_cannot_be_written_waits_for_it() {
 #[test]
 fn a_journal_reads_as_it_was_written() {
     let stage = &mut Scene::new().stage;
-    for (form, tail) in [(Form::Timestamps, Tail::More), (json(), Tail::Last)] {
+    for (form, tail) in
+        [(Form::Plain, Tail::More), (Form::Timestamps, Tail::More), (json(), Tail::Last)]
+    {
         let file = FileId { device: 3, inode: 1 << 40 };
         let batch = Batch { path: "/a b/ü.log".into(), form, tail, file, offset: 77 };
         stage.describe(&batch).unwrap();

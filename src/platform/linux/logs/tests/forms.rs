@@ -89,3 +89,31 @@ fn half_a_line_is_no_record_before_its_end_or_the_workers() {
     assert_eq!(bare(LogMode::Timestamps, &text(&path)), ["one", "two", "last"]);
     assert!(text(&path).ends_with('\n'));
 }
+
+/// The next daemon does not know whose half line ends a file, so there must be none.
+#[test]
+fn a_merged_file_ends_with_whole_lines_whoever_was_there_first() {
+    for engine in BOTH {
+        let folder = Folder::new();
+        let path = folder.0.join("app.log");
+        let merged = || Target { files: LogFiles::Merged, ..target(&path, 50_000, 2) };
+        let mut rig = Rig::new(engine);
+        let (reader, mut first) = io::pipe().unwrap();
+        let kept = reader.try_clone().unwrap();
+        rig.pump.capture(worker(0), Stream::Out, reader.into(), merged()).unwrap();
+        first.write_all(b"one\ntw").unwrap();
+        until_text(&path, "one\n");
+        drop(rig);
+        let mut rig = Rig::new(engine);
+        let mut second = rig.capture(1, merged());
+        second.write_all(b"other\n").unwrap();
+        until_text(&path, "one\nother\n");
+        rig.pump.capture(worker(0), Stream::Out, kept.into(), merged()).unwrap();
+        first.write_all(b"o\nlast").unwrap();
+        until_text(&path, "one\nother\ntwo\n");
+        drop(first);
+        rig.closed(0);
+        second.write_all(b"end\n").unwrap();
+        until_text(&path, "one\nother\ntwo\nlast\nend\n");
+    }
+}
