@@ -123,7 +123,9 @@ fn tell(refusal: &Refusal) {
     match refusal {
         Refusal::Off => (),
         why @ Refusal::Forbidden => tracing::info!(%why, "the kernel books no CPU time"),
-        why @ (Refusal::NoTypes
+        why @ (Refusal::Network
+        | Refusal::NoCgroups
+        | Refusal::NoTypes
         | Refusal::NoField(_)
         | Refusal::Kernel { .. }
         | Refusal::Loader { .. }) => tracing::warn!(%why, "the kernel books no CPU time"),
