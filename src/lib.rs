@@ -79,7 +79,8 @@
 //! A program in the kernel (`ebpf/src/bin/cpu.rs`, built by `cargo xtask build-ebpf` and
 //! committed) adds what the scheduler books to a thread to the seat its worker has in a table;
 //! children inherit the seat. `platform::linux::bpf` loads it and reads the table, the guard keeps
-//! both going while there is no daemon. Where the kernel refuses, clocks of processes serve.
+//! both going while there is no daemon. Where the kernel refuses, the worker's cgroup serves, or
+//! the clocks of its processes: `platform::linux::meters` climbs that ladder and says where it is.
 //!
 //! # Who may die
 //!

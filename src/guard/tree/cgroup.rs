@@ -155,6 +155,24 @@ pub(in crate::guard) fn populated(events: &fs::File) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
 }
 
+/// The folder of all workers of `home`, if the guard is in our cgroup as we are born in its.
+pub(crate) fn home_folder(home: &Path) -> Option<PathBuf> {
+    Some(folder_of_process("self")?.join(cgroup_name(home)))
+}
+
+/// The folder of the cgroup a worker of `home` was born in, wherever the guard was that made it;
+/// `pid`, its first process, is still there or deeper.
+pub(crate) fn worker_folder(home: &Path, label: &str, pid: Pid) -> Option<PathBuf> {
+    let end = Path::new(&cgroup_name(home)).join(folder_name(label));
+    let folder = folder_of_process(&pid.to_string())?;
+    folder.ancestors().find(|it| it.ends_with(&end)).map(Path::to_owned)
+}
+
+fn folder_of_process(pid: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    own_folder(&mounts, &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
 fn folders(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
