@@ -26,6 +26,7 @@ use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
 pub use respawn::{Stray, respawn, strays};
+pub(crate) use tree::cgroup::{can_enter, own_folder};
 
 use crate::domain::Exit;
 

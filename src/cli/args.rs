@@ -100,6 +100,9 @@ pub(crate) enum Command {
     },
     /// Check if the daemon is alive
     Ping,
+    /// Look what this machine offers and what to do about the rest; exits with 1 if something is
+    /// bad
+    Doctor,
 
     /// Write a config file to begin with
     Init,
@@ -426,6 +429,7 @@ mod tests {
             "daemon stop",
             "daemon status",
             "ping --json",
+            "doctor --json",
             "init",
         ] {
             let _parsed = check(line);

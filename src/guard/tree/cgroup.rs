@@ -81,8 +81,10 @@ impl Base {
     }
 }
 
+/// Whether a process can be born in the cgroup of this folder.
+///
 /// Starts nothing: the root folder is no program, but being told so takes place inside.
-fn can_enter(dir: &OwnedFd) -> bool {
+pub(crate) fn can_enter(dir: &OwnedFd) -> bool {
     let word = || vec![CString::from(c"/")];
     let plan = Plan {
         programs: word(),
@@ -205,7 +207,7 @@ fn folder_name(label: &str) -> String {
 
 /// Finds the folder of our own cgroup: its path from `cgroups(7)`, below the mount point from
 /// `proc_pid_mountinfo(5)`.
-fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
+pub(crate) fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;

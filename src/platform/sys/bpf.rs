@@ -245,6 +245,19 @@ pub fn iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { opening(LINK_CREATE, &attributes) }
 }
 
+/// Attaches a program to a cgroup, as `attach_type` of `<linux/bpf.h>`, until the last copy of the
+/// result is closed.
+pub fn attach_to_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let target = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = Link { program: program.as_raw_fd(), target, attach_type, flags: 0 };
+    // SAFETY: names descriptors and no memory.
+    unsafe { opening(LINK_CREATE, &attributes) }
+}
+
 /// Runs an iterator once, from its first object to its last.
 pub fn iterate(iterator: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = Iteration { link: iterator.as_raw_fd(), flags: 0 };
