@@ -5,6 +5,7 @@
 
 pub mod facts;
 
+mod apps;
 mod finding;
 mod guard;
 mod house;
@@ -28,6 +29,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         guard::judge(facts),
         limits::judge(facts),
         network::judge(facts),
+        apps::judge(facts),
     ];
     rooms.into_iter().flatten().collect()
 }

@@ -7,15 +7,19 @@ use std::{env, fs, io::Write, os::unix::fs::MetadataExt as _, sync::mpsc, thread
 use serde_json::{Value, json};
 
 use super::{
-    client,
+    args, client,
     failure::{Failure, Outcome, Verdict},
     home::Home,
     output::{Format, Out, Screen, style},
+    plan,
     table::{ALWAYS, Cell, Column, Table},
 };
 use crate::{
     config::settings::METRICS_PORT,
-    control::{status::DaemonStatus, wire::Command},
+    control::{
+        status::{AppStatus, DaemonStatus},
+        wire::Command,
+    },
     doctor::{
         Finding, Level,
         facts::{Daemon, Running},
@@ -45,13 +49,16 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Runs it.
-pub(crate) fn run(out: &mut Out) -> Outcome {
+pub(crate) fn run(args: &args::Doctor, out: &mut Out) -> Outcome {
+    let file = args.file.as_deref();
+    let apps = file.map(|file| plan::specs(file, args.config_runtime)).transpose()?;
     let home = Home::find();
     let daemon = home.as_ref().map_or(Daemon::Absent, daemon);
     let place = Place {
         home: home.map(|it| it.folder().to_owned()).map_err(|failure| failure.to_string()),
         daemon: daemon.clone(),
         http_port: http_port(),
+        apps: apps.unwrap_or_default(),
     };
     let findings = judge(&examine(place));
     let worst = findings.iter().map(|it| it.level).max().unwrap_or(Level::Ok);
@@ -87,7 +94,9 @@ fn daemon(home: &Home) -> Daemon {
 }
 
 fn running(status: DaemonStatus) -> Running {
-    let DaemonStatus { pid, version, engines, warnings, .. } = status;
+    let DaemonStatus { pid, version, engines, warnings, apps, .. } = status;
+    let running = apps.iter().filter(|app| app.status == "running");
+    let port = |app: &AppStatus| app.config["port"].as_u64()?.try_into().ok();
     let file = |link: &str| fs::metadata(link).ok().map(|it| (it.dev(), it.ino()));
     let theirs = file(&format!("/proc/{pid}/exe"));
     Running {
@@ -95,6 +104,7 @@ fn running(status: DaemonStatus) -> Running {
         version,
         our_version: env!("CARGO_PKG_VERSION"),
         same_program: theirs.zip(file("/proc/self/exe")).map(|(theirs, ours)| theirs == ours),
+        ports: running.filter_map(|app| Some((app.name.clone(), port(app)?))).collect(),
         engines,
         warnings,
     }

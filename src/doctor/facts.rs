@@ -27,6 +27,8 @@ pub struct Facts {
     pub network: Network,
     /// Watches of files; why not, otherwise.
     pub inotify: Trial,
+    /// The apps of a configuration, if one was named.
+    pub apps: Vec<App>,
 }
 
 /// The system, and where in it we are.
@@ -132,6 +134,8 @@ pub struct Running {
     pub our_version: &'static str,
     /// Whether it was started from the file this command is in; `None` if we may not see it.
     pub same_program: Option<bool>,
+    /// Ports of the apps it runs, by name.
+    pub ports: BTreeMap<String, u16>,
     /// What each of its parts runs on.
     pub engines: BTreeMap<String, String>,
     /// What an operator should see.
@@ -243,6 +247,23 @@ pub struct Network {
     pub optmem_max: Option<u64>,
     /// The port of the metrics server, and who holds it while no daemon runs.
     pub metrics: Option<(u16, Option<String>)>,
+}
+
+/// An app that somebody wants to start.
+#[derive(Clone, Debug, Default)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Who listens there.
+    pub holder: Option<String>,
+    /// Whom it is to run as, if not as the daemon.
+    pub user: Option<u32>,
+    /// Descriptors it asks for.
+    pub files: Option<u64>,
+    /// Log files chosen for it, and whether they can be written.
+    pub logs: Vec<(PathBuf, Trial)>,
 }
 
 impl System {

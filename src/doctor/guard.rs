@@ -30,7 +30,8 @@ fn cgroup(facts: &Facts) -> Finding {
         (None, _, _) => found,
     };
     let follows = "a worker's processes are found by session, descent and a mark in their \
-                   environment: what drops all three outlives a stop; no programs for ports";
+                   environment: what sheds all three outlives a stop; programs in the kernel cannot \
+                   share ports";
     Finding::at(Level::Note, id, refusal, follows).fix(delegate(facts))
 }
 

@@ -29,6 +29,9 @@ fn rings(facts: &Facts) -> Finding {
     let id = "io-uring";
     let Rings { control, logs, disabled } = &facts.rings;
     let (refusal, follows) = match (control, logs) {
+        (Ok(()), Ok(())) if facts.limits.memlock.is_some_and(|it| it < MEMLOCK_MIN) => {
+            return Finding::ok(id, "rings for commands; for logs see `memlock`");
+        }
         (Ok(()), Ok(())) => return Finding::ok(id, "rings for commands and for logs"),
         (Err(refusal), _) => {
             (refusal, "commands and logs wait in epoll: all works, for some more CPU time")
@@ -115,7 +118,8 @@ fn bpf(facts: &Facts) -> Finding {
     };
     let system = &facts.system;
     let lacks = missing(system);
-    let follows = "the kernel does not all it could; `ports` and `cpu-time` say what does instead";
+    let follows =
+        "the kernel does less than it could; `ports` and `cpu-time` say what is done instead";
     if first.why == Why::Off {
         return Finding::at(Level::Note, id, &first.said, follows).fix(["see `environment`"]);
     }

@@ -1,5 +1,6 @@
 //! Machines as pictures: what the doctor says of them.
 
+mod apps;
 mod house;
 mod machines;
 mod rare;
@@ -84,6 +85,7 @@ fn fine() -> Facts {
             metrics: Some((9615, None)),
         },
         inotify: Ok(()),
+        apps: Vec::new(),
     }
 }
 
@@ -182,39 +184,39 @@ fn an_unprivileged_user() {
     check(
         &facts,
         &expect![[r#"
-        note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
-            > `sudo setcap cap_bpf,cap_perfmon,cap_net_admin+ep /usr/bin/bunpilot`, again after each upgrade
-            > in a systemd unit: `AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN`
-        note cpu-time: the clocks of each worker's processes
-            children that nobody waits for and that end between two looks are missed
-            > see `bpf`
-        note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Permission denied
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > `systemd-run --user --scope -p Delegate=yes bunpilot daemon start`
-            > in a systemd unit: `Delegate=yes`
-        note ptrace-scope: `kernel.yama.ptrace_scope` is 1
-            which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
-            > let such an app send `READY=1` or have a `healthCheck`
-        note nofile: 1024 for a worker, 524288 for bunpilot
-            a worker that has 1024 files and connections open gets no more
-            > for an app: `limits: { nofile: 65536 }`
-        warn nproc: 96 more processes and threads for this user
-            starting a worker, or a thread in one, fails once they are used up
-            > in a systemd unit: `LimitNPROC=65536`
-            > for logins: `* - nproc 65536` in `/etc/security/limits.conf`
-        note pipes: 4 MiB for all pipes of this user
-            workers that print much wait more often for their logs to be read
-            > `sudo sysctl -w fs.pipe-user-pages-soft=16384`
-            > to keep it: `fs.pipe-user-pages-soft = 16384` in `/etc/sysctl.d/90-bunpilot.conf`
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `bpf` and `cgroup`
-        note unprivileged-ports: ports below 1024 may not be opened
-            an app with such a `port`, 80 or 443 say, does not start
-            > `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`
-            > to keep it: `net.ipv4.ip_unprivileged_port_start = 80` in `/etc/sysctl.d/90-bunpilot.conf`
-    "#]],
+            note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
+                the kernel does less than it could; `ports` and `cpu-time` say what is done instead
+                > `sudo setcap cap_bpf,cap_perfmon,cap_net_admin+ep /usr/bin/bunpilot`, again after each upgrade
+                > in a systemd unit: `AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN`
+            note cpu-time: the clocks of each worker's processes
+                children that nobody waits for and that end between two looks are missed
+                > see `bpf`
+            note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Permission denied
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > `systemd-run --user --scope -p Delegate=yes bunpilot daemon start`
+                > in a systemd unit: `Delegate=yes`
+            note ptrace-scope: `kernel.yama.ptrace_scope` is 1
+                which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
+                > let such an app send `READY=1` or have a `healthCheck`
+            note nofile: 1024 for a worker, 524288 for bunpilot
+                a worker that has 1024 files and connections open gets no more
+                > for an app: `limits: { nofile: 65536 }`
+            warn nproc: 96 more processes and threads for this user
+                starting a worker, or a thread in one, fails once they are used up
+                > in a systemd unit: `LimitNPROC=65536`
+                > for logins: `* - nproc 65536` in `/etc/security/limits.conf`
+            note pipes: 4 MiB for all pipes of this user
+                workers that print much wait more often for their logs to be read
+                > `sudo sysctl -w fs.pipe-user-pages-soft=16384`
+                > to keep it: `fs.pipe-user-pages-soft = 16384` in `/etc/sysctl.d/90-bunpilot.conf`
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `bpf` and `cgroup`
+            note unprivileged-ports: ports below 1024 may not be opened
+                an app with such a `port`, 80 or 443 say, does not start
+                > `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`
+                > to keep it: `net.ipv4.ip_unprivileged_port_start = 80` in `/etc/sysctl.d/90-bunpilot.conf`
+        "#]],
     );
 }
 
@@ -228,28 +230,28 @@ fn layouts_of_cgroups() {
     check(
         &facts,
         &expect![[r#"
-        note cgroup: versions 1 and 2, ours is `/sys/fs/cgroup/unified`: no group can be made: Read-only file system
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > `systemd-run --scope -p Delegate=yes bunpilot daemon start`
-            > in a systemd unit: `Delegate=yes`
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `cgroup`
-    "#]],
+            note cgroup: versions 1 and 2, ours is `/sys/fs/cgroup/unified`: no group can be made: Read-only file system
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > `systemd-run --scope -p Delegate=yes bunpilot daemon start`
+                > in a systemd unit: `Delegate=yes`
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `cgroup`
+        "#]],
     );
     facts.cgroup.layout = Layout::Legacy;
     facts.cgroup.own = None;
     check(
         &facts,
         &expect![[r#"
-        note cgroup: version 1 alone
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > boot with `systemd.unified_cgroup_hierarchy=1`
-            > or `mount -t cgroup2 none /sys/fs/cgroup/unified`, in a folder made for it
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `cgroup`
-    "#]],
+            note cgroup: version 1 alone
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > boot with `systemd.unified_cgroup_hierarchy=1`
+                > or `mount -t cgroup2 none /sys/fs/cgroup/unified`, in a folder made for it
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `cgroup`
+        "#]],
     );
     facts.cgroup.layout = Layout::Unified;
     facts.system.container = Some("kubernetes".into());
@@ -257,13 +259,13 @@ fn layouts_of_cgroups() {
     check(
         &facts,
         &expect![[r#"
-        note cgroup: version 2; ours is not in what is mounted
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > a container runtime that mounts cgroups writable for the pod
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `cgroup`
-    "#]],
+            note cgroup: version 2; ours is not in what is mounted
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > a container runtime that mounts cgroups writable for the pod
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `cgroup`
+        "#]],
     );
 }
 
@@ -276,7 +278,7 @@ fn rights_that_do_not_help() {
         &facts,
         &expect![[r#"
         note bpf: CPU accounting, bind hook, listen hook, socket selector, socket table: Operation not permitted
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
+            the kernel does less than it could; `ports` and `cpu-time` say what is done instead
             > capabilities of a user namespace do not count: run it outside of one
         note cpu-time: the clocks of each worker's processes
             children that nobody waits for and that end between two looks are missed
@@ -292,7 +294,7 @@ fn rights_that_do_not_help() {
         &facts,
         &expect![[r#"
         note bpf: CPU accounting, bind hook, listen hook, socket selector, socket table: Operation not permitted
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
+            the kernel does less than it could; `ports` and `cpu-time` say what is done instead
             > the kernel is locked down: boot with `lockdown=integrity` at most
         note cpu-time: the clocks of each worker's processes
             children that nobody waits for and that end between two looks are missed

@@ -1,6 +1,6 @@
 //! Homes and daemons.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use expect_test::{Expect, expect};
 
@@ -127,6 +127,7 @@ fn daemons() {
             version: "0.3.0".into(),
             our_version: "0.3.0",
             same_program: Some(true),
+            ports: BTreeMap::new(),
             engines: engines.map(|(part, it)| (part.to_owned(), it.to_owned())).into(),
             warnings: Vec::new(),
         };

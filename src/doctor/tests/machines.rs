@@ -27,32 +27,32 @@ fn docker_as_it_comes() {
     check(
         &docker(),
         &expect![[r#"
-        note container: docker; process 1 is `node`
-            the container ends with `node`, whatever bunpilot runs beside it
-            > `ENTRYPOINT ["bunpilot", "run", "--config", "…"]`
-        note io-uring: none: Operation not permitted
-            commands and logs wait in epoll: all works, for some more CPU time
-            > `docker run --security-opt seccomp=profile.json …` with a profile that allows `io_uring_setup`, `io_uring_enter` and `io_uring_register`
-        note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
-            > `docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN …`
-        note cpu-time: the clocks of each worker's processes
-            children that nobody waits for and that end between two looks are missed
-            > see `bpf`
-        note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Read-only file system
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > `docker run --security-opt writable-cgroups=true …` (Docker 28 or newer)
-            > with an older one `docker run --privileged …`
-        note ptrace-scope: `kernel.yama.ptrace_scope` is 1
-            which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
-            > let such an app send `READY=1` or have a `healthCheck`
-        warn nproc: 100 more processes and threads in our cgroup
-            starting a worker, or a thread in one, fails once they are used up
-            > `docker run --pids-limit 4096 …`
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `bpf` and `cgroup`
-    "#]],
+            note container: docker; process 1 is `node`
+                the container ends with `node`, whatever bunpilot runs beside it
+                > `ENTRYPOINT ["bunpilot", "run", "--config", "…"]`
+            note io-uring: none: Operation not permitted
+                commands and logs wait in epoll: all works, for some more CPU time
+                > `docker run --security-opt seccomp=profile.json …` with a profile that allows `io_uring_setup`, `io_uring_enter` and `io_uring_register`
+            note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
+                the kernel does less than it could; `ports` and `cpu-time` say what is done instead
+                > `docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN …`
+            note cpu-time: the clocks of each worker's processes
+                children that nobody waits for and that end between two looks are missed
+                > see `bpf`
+            note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Read-only file system
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > `docker run --security-opt writable-cgroups=true …` (Docker 28 or newer)
+                > with an older one `docker run --privileged …`
+            note ptrace-scope: `kernel.yama.ptrace_scope` is 1
+                which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
+                > let such an app send `READY=1` or have a `healthCheck`
+            warn nproc: 100 more processes and threads in our cgroup
+                starting a worker, or a thread in one, fails once they are used up
+                > `docker run --pids-limit 4096 …`
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `bpf` and `cgroup`
+        "#]],
     );
 }
 
@@ -67,29 +67,29 @@ fn docker_and_not_even_root() {
     check(
         &facts,
         &expect![[r#"
-        note io-uring: none: Operation not permitted
-            commands and logs wait in epoll: all works, for some more CPU time
-            > `docker run --security-opt seccomp=profile.json …` with a profile that allows `io_uring_setup`, `io_uring_enter` and `io_uring_register`
-        note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
-            > `docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN …`
-            > in its image: `RUN setcap cap_bpf,cap_perfmon,cap_net_admin+ep /usr/bin/bunpilot`
-        note cpu-time: the clocks of each worker's processes
-            children that nobody waits for and that end between two looks are missed
-            > see `bpf`
-        note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Permission denied
-            a worker's processes are found by session, descent and a mark in their environment: what drops all three outlives a stop; no programs for ports
-            > it belongs to root: `docker run --user root …`
-        note ptrace-scope: `kernel.yama.ptrace_scope` is 1
-            which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
-            > let such an app send `READY=1` or have a `healthCheck`
-        note ports: the guard can answer bind(2) of workers and give them a socket of ours
-            connections go to a worker at random, not to the least busy one
-            > see `bpf` and `cgroup`
-        note unprivileged-ports: ports below 1024 may not be opened
-            an app with such a `port`, 80 or 443 say, does not start
-            > `docker run --sysctl net.ipv4.ip_unprivileged_port_start=80 …`
-    "#]],
+            note io-uring: none: Operation not permitted
+                commands and logs wait in epoll: all works, for some more CPU time
+                > `docker run --security-opt seccomp=profile.json …` with a profile that allows `io_uring_setup`, `io_uring_enter` and `io_uring_register`
+            note bpf: not allowed: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing
+                the kernel does less than it could; `ports` and `cpu-time` say what is done instead
+                > `docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN …`
+                > in its image: `RUN setcap cap_bpf,cap_perfmon,cap_net_admin+ep /usr/bin/bunpilot`
+            note cpu-time: the clocks of each worker's processes
+                children that nobody waits for and that end between two looks are missed
+                > see `bpf`
+            note cgroup: version 2, ours is `/sys/fs/cgroup/system.slice`: no group can be made: Permission denied
+                a worker's processes are found by session, descent and a mark in their environment: what sheds all three outlives a stop; programs in the kernel cannot share ports
+                > it belongs to root: `docker run --user root …`
+            note ptrace-scope: `kernel.yama.ptrace_scope` is 1
+                which socket a worker waits for in poll(2) or select(2) cannot be seen: under `inherit` it is ready by a message or a probe instead
+                > let such an app send `READY=1` or have a `healthCheck`
+            note ports: the guard can answer bind(2) of workers and give them a socket of ours
+                connections go to a worker at random, not to the least busy one
+                > see `bpf` and `cgroup`
+            note unprivileged-ports: ports below 1024 may not be opened
+                an app with such a `port`, 80 or 443 say, does not start
+                > `docker run --sysctl net.ipv4.ip_unprivileged_port_start=80 …`
+        "#]],
     );
 }
 
@@ -111,7 +111,7 @@ fn an_old_kernel() {
             logs wait in epoll: all works, for some more CPU time
             > it comes with Linux 6.1 or newer
         note bpf: bind hook: Invalid argument: unknown func; socket selector: Invalid argument
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
+            the kernel does less than it could; `ports` and `cpu-time` say what is done instead
             > Linux 6.1 or newer has all of it
         note ports: the guard can answer bind(2) of workers and give them a socket of ours
             connections go to a worker at random, not to the least busy one
@@ -143,7 +143,7 @@ fn an_older_one_without_types() {
             the program that accounts CPU time cannot be fitted to this kernel
             > a kernel built with `CONFIG_DEBUG_INFO_BTF=y`
         note bpf: CPU accounting: the kernel has no types
-            the kernel does not all it could; `ports` and `cpu-time` say what does instead
+            the kernel does less than it could; `ports` and `cpu-time` say what is done instead
             > Linux 6.1 or newer has all of it
         note cpu-time: the clocks of each worker's processes
             children that nobody waits for and that end between two looks are missed

@@ -2,6 +2,7 @@
 //!
 //! Changes nothing: what is tried is undone at once. Judges nothing, [`crate::doctor`] does.
 
+mod apps;
 mod home;
 mod programs;
 mod system;
@@ -22,6 +23,7 @@ use crate::{
     doctor::facts::{
         Cgroup, Daemon, Facts, Layout, Network, Processes, Refusal, Rings, Trial, Why,
     },
+    domain::AppSpec,
     guard,
     platform::sys::{self, ability, ring::PollRing},
 };
@@ -38,12 +40,14 @@ pub struct Place {
     pub daemon: Daemon,
     /// Where metrics are served, if they are.
     pub http_port: Option<u16>,
+    /// Apps that are to start.
+    pub apps: Vec<AppSpec>,
 }
 
 /// Looks at everything; takes some tenths of a second.
 #[must_use]
 pub fn examine(place: Place) -> Facts {
-    let Place { home, daemon, http_port } = place;
+    let Place { home, daemon, http_port, apps } = place;
     let (cgroup, programs) = in_a_cgroup();
     let off = |(name, value): &(&'static str, &'static str)| {
         let is = std::env::var(name).is_ok_and(|it| it == *value);
@@ -60,6 +64,7 @@ pub fn examine(place: Place) -> Facts {
         limits: system::limits(cgroup.own.as_deref()),
         cgroup,
         processes: processes(),
+        apps: apps.iter().map(apps::look).collect(),
         inotify: trial(inotify::init(inotify::CreateFlags::CLOEXEC)),
     }
 }
@@ -129,7 +134,8 @@ impl Trials {
 fn in_a_cgroup() -> (Cgroup, crate::doctor::facts::Programs) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = guard::own_folder(&mounts, &ours);
+    // without the `/` a root of a hierarchy ends in
+    let own = guard::own_folder(&mounts, &ours).map(|it| it.components().collect::<PathBuf>());
     let nowhere = || Err(io::Error::from(io::ErrorKind::NotFound));
     let trials = own.as_deref().map_or_else(nowhere, Trials::make);
     let entered = trials.as_ref().is_ok_and(|it| guard::can_enter(&it.folder));

@@ -66,7 +66,8 @@ fn cpu() -> Trial {
         let said = error.to_string();
         match error {
             bpf::Refusal::Off => Refusal { why: Why::Off, said },
-            bpf::Refusal::Forbidden => Refusal { why: Why::Forbidden, said },
+            // It names two rights, which we may have and which may not count.
+            bpf::Refusal::Forbidden => refusal(&io::Error::from_raw_os_error(libc::EPERM)),
             bpf::Refusal::NoTypes | bpf::Refusal::NoField(_) => Refusal { why: Why::Unknown, said },
             bpf::Refusal::Kernel { source, .. } => Refusal { said, ..refusal(&source) },
             bpf::Refusal::Loader { .. } => Refusal { why: Why::Other, said },
