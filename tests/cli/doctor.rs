@@ -162,7 +162,7 @@ fn without_io_uring() {
     let home = Home::new().run_by([python.as_os_str(), app("no_io_uring.py").as_os_str()]);
     let visit = agrees_with_a_daemon(&home);
     assert_eq!((visit.code, visit.level("io-uring")), (0, "note"));
-    assert!(visit.found("io-uring").contains("Operation not permitted"));
+    assert_eq!(visit.found("io-uring"), "none: Operation not permitted");
     assert!(visit.fix("io-uring").contains("io_uring_setup"));
 }
 
