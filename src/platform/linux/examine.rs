@@ -140,8 +140,7 @@ fn in_a_cgroup() -> (Cgroup, crate::doctor::facts::Programs) {
     let trials = own.as_deref().map_or_else(nowhere, Trials::make);
     let entered = trials.as_ref().is_ok_and(|it| guard::can_enter(&it.folder));
     let no_entry = || Refusal { why: Why::Other, said: "no process can be born in it".to_owned() };
-    let folder = trials.as_ref().ok().map(|it| it.folder.as_fd());
-    let programs = programs::look(folder);
+    let programs = programs::look(trials.as_ref().ok().map(|it| it.path.as_path()));
     let cgroup = Cgroup {
         layout: layout(&mounts),
         own,

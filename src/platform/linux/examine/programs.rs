@@ -1,15 +1,20 @@
 //! Puts one program of each kind we need into the kernel, and takes it away again.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use super::{refusal, trial};
 use crate::{
     doctor::facts::{Programs, Refusal, Trial, Why},
     platform::{
-        linux::bpf,
+        linux::bpf::{
+            self,
+            gate::{Folders, Gate},
+        },
         sys::bpf::{self as calls, MapPlan, ProgramPlan},
     },
 };
@@ -52,7 +57,7 @@ const SHARE: [[u8; 8]; 9] = [
 ];
 
 /// Tries all; `cgroup` is one nobody lives in.
-pub(super) fn look(cgroup: Option<BorrowedFd<'_>>) -> Programs {
+pub(super) fn look(cgroup: Option<&Path>) -> Programs {
     let types = trial(fs::File::open(TYPES));
     if env::var("BUNPILOT_BPF").is_ok_and(|it| it == "off") {
         let off = || Err(Refusal { why: Why::Off, said: "`BUNPILOT_BPF` is `off`".to_owned() });
@@ -62,34 +67,44 @@ pub(super) fn look(cgroup: Option<BorrowedFd<'_>>) -> Programs {
 }
 
 fn cpu() -> Trial {
-    bpf::rehearse().map_err(|error| {
-        let said = error.to_string();
-        match error {
-            bpf::Refusal::Off => Refusal { why: Why::Off, said },
-            // It names two rights, which we may have and which may not count.
-            bpf::Refusal::Forbidden => refusal(&io::Error::from_raw_os_error(libc::EPERM)),
-            bpf::Refusal::NoTypes | bpf::Refusal::NoField(_) => Refusal { why: Why::Unknown, said },
-            bpf::Refusal::Kernel { source, .. } => Refusal { said, ..refusal(&source) },
-            bpf::Refusal::Loader { .. } => Refusal { why: Why::Other, said },
-        }
-    })
+    bpf::rehearse().map_err(told)
 }
 
-fn ports(cgroup: Option<BorrowedFd<'_>>) -> Vec<(&'static str, Trial)> {
-    let bind = |attach_type| load(CGROUP_SOCK_ADDR, attach_type, &SHARE);
-    let hook = bind(INET4_BIND);
-    let both = || bind(INET6_BIND).and(load(SOCK_OPS, CGROUP_SOCK_OPS, &GO_ON));
+/// The programs themselves, where there is a cgroup for them; else, or if they are refused, one
+/// small program and map of each kind, to tell which it is.
+fn ports(cgroup: Option<&Path>) -> Vec<(&'static str, Trial)> {
+    let here = |path: &Path| Folders { workers: path.to_owned(), root: path.to_owned() };
+    let real = cgroup.map(|path| Gate::open(&mut BTreeMap::new(), &here(path)).map(drop));
+    if let Some(Ok(())) = real {
+        return vec![("port sharing", Ok(()))];
+    }
+    let hook = |attach_type| trial(load(CGROUP_SOCK_ADDR, attach_type, &SHARE));
     let mut tried = vec![
-        ("bind hook", hook.as_ref().map(|_| ()).map_err(refusal)),
-        ("listen hook", trial(both())),
+        ("bind hook", hook(INET4_BIND).and_then(|()| hook(INET6_BIND))),
+        ("listen hook", trial(load(SOCK_OPS, CGROUP_SOCK_OPS, &GO_ON))),
         ("socket selector", trial(load(SK_REUSEPORT, SELECT_OR_MIGRATE, &GO_ON))),
         ("socket table", trial(table())),
     ];
-    if let (Ok(hook), Some(cgroup)) = (&hook, cgroup) {
-        let attached = calls::attach_to_cgroup(hook.as_fd(), cgroup, INET4_BIND);
-        tried.push(("attaching to a cgroup", trial(attached)));
+    if let Some(Err(why)) = real
+        && tried.iter().all(|(_, trial)| trial.is_ok())
+    {
+        tried.push(("port sharing", Err(told(why))));
     }
     tried
+}
+
+fn told(refused: bpf::Refusal) -> Refusal {
+    let said = refused.to_string();
+    match refused {
+        bpf::Refusal::Off => Refusal { why: Why::Off, said },
+        // They name rights, which we may have and which may not count.
+        bpf::Refusal::Forbidden | bpf::Refusal::Network => {
+            refusal(&io::Error::from_raw_os_error(libc::EPERM))
+        }
+        bpf::Refusal::NoTypes | bpf::Refusal::NoField(_) => Refusal { why: Why::Unknown, said },
+        bpf::Refusal::Kernel { source, .. } => Refusal { said, ..refusal(&source) },
+        bpf::Refusal::Loader { .. } | bpf::Refusal::NoCgroups => Refusal { why: Why::Other, said },
+    }
 }
 
 fn load(
