@@ -35,12 +35,14 @@ fn daemon(facts: &Facts) -> Finding {
     let running = match &facts.daemon {
         Daemon::Absent => return Finding::ok(id, "none runs for this home"),
         Daemon::Silent(why) => {
-            let log = facts.home.as_ref().map(|it| it.folder.join("bunpilot-daemon.log"));
-            let look = log.map(|it| format!("read the end of `{}`", it.display()));
-            let then = "or end it: its guard starts the next one, workers go on: \
-                        `kill -9 <pid in bunpilot.pid>`";
             let follows = "no command that needs it works; workers go on";
-            return Finding::at(Level::Bad, id, why, follows).fix(look.ok()).fix([then]);
+            let finding = Finding::at(Level::Bad, id, why, follows);
+            let Ok(Home { folder, .. }) = &facts.home else { return finding };
+            let (log, pid) = (folder.join("bunpilot-daemon.log"), folder.join("bunpilot.pid"));
+            return finding.fix([
+                format!("read the end of `{}`", log.display()),
+                format!("or end it, its guard starts the next: `kill -9 $(cat {})`", pid.display()),
+            ]);
         }
         Daemon::Running(running) => running,
     };

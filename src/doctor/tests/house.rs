@@ -176,10 +176,10 @@ fn daemons() {
     check(
         &facts,
         &expect![[r#"
-        bad daemon: it is silent
-            no command that needs it works; workers go on
-            > read the end of `/srv/bunpilot/bunpilot-daemon.log`
-            > or end it: its guard starts the next one, workers go on: `kill -9 <pid in bunpilot.pid>`
-    "#]],
+            bad daemon: it is silent
+                no command that needs it works; workers go on
+                > read the end of `/srv/bunpilot/bunpilot-daemon.log`
+                > or end it, its guard starts the next: `kill -9 $(cat /srv/bunpilot/bunpilot.pid)`
+        "#]],
     );
 }
