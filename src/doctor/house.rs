@@ -3,7 +3,7 @@
 use super::{
     facts::{Daemon, Facts, Home, Running, System},
     finding::{Finding, Level},
-    remedy,
+    network, remedy,
 };
 
 /// Bytes below which a home is full in all but name: the database and its log need some.
@@ -79,6 +79,7 @@ fn lower(facts: &Facts, running: &Running) -> Vec<&'static str> {
     let parts = [
         ("control", has("control", "epoll") && facts.rings.control.is_ok()),
         ("cpu", has("cpu", "clocks") && facts.programs.cpu.is_ok()),
+        ("ports", has("ports", "workers' own") && network::is_balanced(facts)),
         ("trees", has("trees", "process group") && facts.cgroup.enter.is_ok()),
     ];
     parts.into_iter().filter_map(|(part, is)| is.then_some(part)).collect()

@@ -30,6 +30,11 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Whether programs in the kernel can choose a worker.
+pub(super) fn is_balanced(facts: &Facts) -> bool {
+    rung(facts) == Rung::Kernel
+}
+
 fn rung(facts: &Facts) -> Rung {
     let turned = |value: &str| {
         facts.switches.iter().any(|(name, it)| name == "BUNPILOT_PORTS" && it == value)

@@ -94,6 +94,7 @@ fn agrees_with_a_daemon(home: &Home) -> Visit {
         let rings = ["control", "logs"].iter().all(|part| engine(part) == "io_uring");
         assert_eq!(visit.is_ok("io-uring") && visit.is_ok("memlock"), rings);
         assert_eq!(visit.is_ok("cgroup"), engine("trees") == "cgroup2");
+        assert_eq!(visit.is_ok("ports"), engine("ports").starts_with("eBPF"));
         assert_eq!(visit.is_ok("cpu-time"), engine("cpu") == "eBPF sched_switch");
     }
     home.ok(["daemon", "stop"]);

@@ -96,7 +96,7 @@ fn ports(cgroup: Option<&Path>) -> Vec<(&'static str, Trial)> {
 fn told(refused: bpf::Refusal) -> Refusal {
     let said = refused.to_string();
     match refused {
-        bpf::Refusal::Off => Refusal { why: Why::Off, said },
+        bpf::Refusal::Off { .. } => Refusal { why: Why::Off, said },
         // They name rights, which we may have and which may not count.
         bpf::Refusal::Forbidden | bpf::Refusal::Network => {
             refusal(&io::Error::from_raw_os_error(libc::EPERM))
