@@ -170,7 +170,7 @@ impl Workshop {
         let folder = self.folder.join("npm");
         make_folder(&folder)?;
         run(Command::new(npm)
-            .args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix", ".", package])
+            .args(["install", "--no-audit", "--no-fund", "--prefix", ".", package])
             .current_dir(folder))
     }
 

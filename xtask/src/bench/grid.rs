@@ -92,7 +92,11 @@ fn entry<'a, T>(all: &'a mut Vec<(String, T)>, name: &str, make: impl FnOnce() -
 fn cell(samples: Option<&Vec<Sample>>) -> String {
     let Some(samples) = samples else { return format!("{:>24}", "—") };
     let Summary { median, least, most, .. } = Summary::of(samples);
-    format!("{:>24}", format!("{} ({}–{})", rounded(median), rounded(least), rounded(most)))
+    let mut text = rounded(median);
+    if least < most {
+        text = format!("{text} ({}–{})", rounded(least), rounded(most));
+    }
+    format!("{text:>24}")
 }
 
 #[cfg(test)]

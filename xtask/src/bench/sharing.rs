@@ -97,7 +97,7 @@ impl Builds {
     /// Each build by each of the rungs it can stand on here; says which it cannot, and why.
     pub(super) fn sharers(&self, rungs: &[Rung]) -> Result<Vec<Sharer>, Failure> {
         let program = if let Some(program) = &self.program {
-            program.clone()
+            root().join(program)
         } else {
             command(cargo().args(["build", "--release", "--bin", "bunpilot"]))?;
             root().join("target/release/bunpilot")
