@@ -121,6 +121,7 @@ pub(super) struct Site {
     pub(super) home: Home,
     pub(super) port: u16,
     count: u16,
+    app: Value,
 }
 
 impl Site {
@@ -151,10 +152,17 @@ impl Site {
         let cluster = json!({ "port": port, "instances": count, "clustering": clustering });
         merge(&mut app, cluster);
         merge(&mut app, more);
-        let site = Self { home, port, count };
-        site.home.start([app]).succeeded();
+        let site = Self { home, port, count, app };
+        site.home.start([site.app.clone()]).succeeded();
         site.online();
         Ok(site)
+    }
+
+    /// Its declaration with something else in it.
+    pub(super) fn with(&self, more: Value) -> Value {
+        let mut app = self.app.clone();
+        merge(&mut app, more);
+        app
     }
 
     #[track_caller]
