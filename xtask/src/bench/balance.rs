@@ -42,6 +42,7 @@ enum Figure {
     ByHash,
     Median,
     Slow,
+    Rate,
     Everybody,
     Workers,
     Manager,
@@ -56,6 +57,7 @@ impl grid::Figure for Figure {
         Self::ByHash,
         Self::Median,
         Self::Slow,
+        Self::Rate,
         Self::Everybody,
         Self::Workers,
         Self::Manager,
@@ -70,6 +72,7 @@ impl grid::Figure for Figure {
             Self::ByHash => "× kernel's hash",
             Self::Median => "p50 ms",
             Self::Slow => "p99 ms",
+            Self::Rate => "requests/s",
             Self::Everybody => "all µs/request",
             Self::Workers => "workers µs/request",
             Self::Manager => "bunpilot µs/request",
@@ -198,6 +201,9 @@ fn cost(way: &Way, requests: u64, grid: &mut Grid<Figure>) -> Result<f64, Failur
         spent.as_secs_f64() * 1e6 / count(&outcome)
     };
     let [client, workers, manager] = [0, 1, 2].map(part);
+    if let Some(last) = outcome.answers.last() {
+        grid.note(COST, &way.name, Figure::Rate, count(&outcome) / last.at.as_secs_f64());
+    }
     grid.note(COST, &way.name, Figure::Everybody, client + workers + manager);
     grid.note(COST, &way.name, Figure::Workers, workers);
     grid.note(COST, &way.name, Figure::Manager, manager);

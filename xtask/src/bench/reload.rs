@@ -121,10 +121,12 @@ pub(super) fn measure(args: &Args) -> Result<(), Failure> {
         sharers.extend(Sharer::pm2());
     }
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
+    let mut servers = some_or_all(&args.servers, &Program::ALL);
+    servers.retain(|it| it.is_there());
     let mut grid = Grid::new();
     for round in 0..rounds {
         for order in some_or_all(&args.orders, &Order::ALL) {
-            for server in some_or_all(&args.servers, &Program::ALL) {
+            for &server in &servers {
                 let turn = usize::from(round) % sharers.len().max(1);
                 let all = sharers.iter().cycle().skip(turn).take(sharers.len());
                 for sharer in all.filter(|it| it.can(server)) {

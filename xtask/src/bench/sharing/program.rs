@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    shell::{Failure, root, run},
+    shell::{Failure, root, run, say},
     tools,
 };
 
@@ -21,14 +21,15 @@ pub(in crate::bench) enum Program {
     Uvicorn,
     Gunicorn,
     C,
+    Go,
     /// Python, one connection at a time; worker 0 needs 40 ms for each, the others 2
     #[value(skip)]
     Slow,
 }
 
 impl Program {
-    pub(in crate::bench) const ALL: [Self; 6] =
-        [Self::Bun, Self::Node, Self::Asyncio, Self::Uvicorn, Self::Gunicorn, Self::C];
+    pub(in crate::bench) const ALL: [Self; 7] =
+        [Self::Bun, Self::Node, Self::Asyncio, Self::Uvicorn, Self::Gunicorn, Self::C, Self::Go];
 
     pub(in crate::bench) fn name(self) -> &'static str {
         match self {
@@ -38,13 +39,36 @@ impl Program {
             Self::Uvicorn => "uvicorn",
             Self::Gunicorn => "gunicorn",
             Self::C => "C",
+            Self::Go => "Go",
             Self::Slow => "one at a time",
         }
     }
 
-    /// Whether it can be told to set `SO_REUSEPORT`; node 20 and uvicorn cannot.
+    /// Whether it can be told to set `SO_REUSEPORT`; node 20, uvicorn and Go cannot.
     pub(in crate::bench) fn can_reuse(self) -> bool {
-        !matches!(self, Self::Node | Self::Uvicorn)
+        !matches!(self, Self::Node | Self::Uvicorn | Self::Go)
+    }
+
+    /// Whether it can be run here; says what is missing.
+    pub(in crate::bench) fn is_there(self) -> bool {
+        let there = self.words(0, false);
+        if let Err(error) = &there {
+            say(format_args!("without {}: {error}; {}", self.name(), self.source()));
+        }
+        there.is_ok()
+    }
+
+    /// Where to get what runs it.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Bun => "npm has it: `npm install bun`",
+            Self::Node => "`apt-get install nodejs` has it",
+            Self::Asyncio | Self::Slow => "`apt-get install python3` has it",
+            Self::Uvicorn => "pip has it: `pip install uvicorn`",
+            Self::Gunicorn => "pip has it: `pip install gunicorn`",
+            Self::C => "`apt-get install gcc` has it",
+            Self::Go => "`apt-get install golang-go` has it",
+        }
     }
 
     /// What runs it on `port`; with `reuse` it sets `SO_REUSEPORT` itself.
@@ -58,7 +82,8 @@ impl Program {
             Self::Node => (tools::program("node")?, plain("plain.mjs"), vec![&port]),
             Self::Asyncio => (tools::program("python3")?, plain("plain.py"), vec![&port]),
             Self::Slow => (tools::program("python3")?, plain("slow.py"), vec![&port]),
-            Self::C => (compiled()?, None, vec![&port]),
+            Self::C => (compiled("cc", &["-O2"], "plain.c")?, None, vec![&port]),
+            Self::Go => (compiled("go", &["build"], "plain.go")?, None, vec![&port]),
             Self::Uvicorn => {
                 let words = ["--app-dir", &apps, "--log-level", "warning", "--port", &port];
                 let words = [&words[..], &["plain_asgi:app"]].concat();
@@ -89,9 +114,10 @@ fn apps() -> PathBuf {
     root().join("tests/cli/apps")
 }
 
-/// The server in C, compiled where nothing newer is.
-fn compiled() -> Result<PathBuf, Failure> {
-    let (source, program) = (apps().join("plain.c"), root().join("target/bench/plain"));
+/// A server that must be compiled, unless it was since its source changed.
+fn compiled(compiler: &'static str, words: &[&str], source: &str) -> Result<PathBuf, Failure> {
+    let program = root().join("target/bench").join(source.replace('.', "-"));
+    let source = apps().join(source);
     let changed = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
     if changed(&program) > changed(&source) {
         return Ok(program);
@@ -99,6 +125,7 @@ fn compiled() -> Result<PathBuf, Failure> {
     let folder = program.parent().unwrap_or(&program);
     let made = fs::create_dir_all(folder);
     made.map_err(|source| Failure::File { what: "make", path: folder.to_owned(), source })?;
-    run(Command::new(tools::installed("cc")?).args(["-O2", "-o"]).args([&program, &source]))?;
+    let mut compile = Command::new(tools::installed(compiler)?);
+    run(compile.args(words).arg("-o").args([&program, &source]))?;
     Ok(program)
 }
