@@ -68,13 +68,13 @@ impl<F: Figure> Grid<F> {
             let shown: Vec<_> = F::ALL.iter().filter(measured).collect();
             let titles = shown.iter().map(|it| format!("{:>24}", it.title()));
             let titles = titles.collect::<Vec<_>>().concat();
-            writeln!(out, "{:26}{titles}{:>6}  counted in all rounds", "", "load")?;
+            writeln!(out, "{:36}{titles}{:>6}  counted in all rounds", "", "load")?;
             for (who, row) in rows {
                 let cells: String = shown.iter().map(|it| cell(row.samples.get(it))).collect();
                 let all: Vec<_> = row.samples.values().flatten().copied().collect();
                 let counts = row.counts.iter().map(|(what, count)| format!("{what} {count}"));
                 let counts = counts.collect::<Vec<_>>().join(", ");
-                writeln!(out, "{who:26}{cells}{:>6.1}  {counts}", Summary::of(&all).load)?;
+                writeln!(out, "{who:36}{cells}{:>6.1}  {counts}", Summary::of(&all).load)?;
             }
         }
         Ok(())
@@ -92,11 +92,15 @@ fn entry<'a, T>(all: &'a mut Vec<(String, T)>, name: &str, make: impl FnOnce() -
 fn cell(samples: Option<&Vec<Sample>>) -> String {
     let Some(samples) = samples else { return format!("{:>24}", "—") };
     let Summary { median, least, most, .. } = Summary::of(samples);
-    let mut text = rounded(median);
+    let mut text = number(median);
     if least < most {
-        text = format!("{text} ({}–{})", rounded(least), rounded(most));
+        text = format!("{text} ({}–{})", number(least), number(most));
     }
     format!("{text:>24}")
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { rounded(value) }
 }
 
 #[cfg(test)]
@@ -133,7 +137,7 @@ mod tests {
         let table = String::from_utf8(table).unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let rows: Vec<_> = table.lines().skip(3).map(words).collect();
-        assert_eq!(rows[0][..3], ["plum", "2.00", "(1.00–3.00)"]);
+        assert_eq!(rows[0][..3], ["plum", "2", "(1–3)"]);
         assert!(rows[0].ends_with(&["stones".to_owned(), "3".to_owned()]));
         assert_eq!(rows[1][0], "lime");
         assert!(!table.contains("sour"));
