@@ -10,11 +10,11 @@ mod usage;
 mod worker;
 
 pub use app::{
-    AppName, AppNameError, AppSpec, Cluster, Health, MetricsSpec, Restart, Signal, SignalError,
-    Strategy, User,
+    AppName, AppNameError, AppSpec, Balance, Cluster, Health, MetricsSpec, Restart, Signal,
+    SignalError, Strategy, User,
 };
 pub use id::{AppId, ClientId, InstanceId, Lane, WorkerId, WorkerIdError};
 pub use log::{Compression, Keep, LogFiles, LogMode, LogSpec, OnFull, Period, Syncing};
 pub use moment::{Clock, Moment};
-pub use usage::{Logged, Logs, Usage};
+pub use usage::{Connections, Logged, Logs, Parting, Usage};
 pub use worker::{Exit, Pid, Stage};

@@ -41,11 +41,22 @@ const CPU_FIELDS: &[(&str, &[(&str, &str)])] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The operator does not want it.
-    #[error("`BUNPILOT_BPF` is `off`")]
-    Off,
+    #[error("`{variable}` is `{value}`")]
+    Off {
+        /// The environment variable that says so.
+        variable: &'static str,
+        /// What it says.
+        value: &'static str,
+    },
     /// We may not.
     #[error("CAP_BPF and CAP_PERFMON are missing")]
     Forbidden,
+    /// We may not do anything to the network.
+    #[error("CAP_NET_ADMIN is missing")]
+    Network,
+    /// Workers are not in cgroups.
+    #[error("workers have no cgroups of their own")]
+    NoCgroups,
     /// The kernel does not tell its types.
     #[error("the kernel has no types in `{BTF_PATH}`")]
     NoTypes,
