@@ -112,6 +112,28 @@ fn trapped_probes_reach_whom_they_are_meant_for() {
     reach_whom_they_are_meant_for(Rung::Trap);
 }
 
+/// Others answer on the port: not for it.
+#[track_caller]
+fn who_never_listens_is_never_ready(rung: Rung) {
+    let Some(site) = staged(rung, 2) else { return };
+    let before = site.online();
+    let script = site.home.write("never.py", "import time\ntime.sleep(3600)\n");
+    let apps = json!({ "apps": [site.with(json!({ "script": script, "readyTimeout": 3000 }))] });
+    site.home.write("new.json", &apps.to_string());
+    site.home.run(["reload", "web", "--config", "new.json"]).refused("did not become ready");
+    assert_eq!(site.online(), before);
+}
+
+#[test]
+fn a_worker_that_never_listens_is_never_ready() {
+    who_never_listens_is_never_ready(Rung::Ebpf);
+}
+
+#[test]
+fn a_trapped_worker_that_never_listens_is_never_ready() {
+    who_never_listens_is_never_ready(Rung::Trap);
+}
+
 /// A worker that hangs gets nobody any more as soon as it has missed as many probes as it may.
 #[track_caller]
 fn who_hangs_leaves_rotation(rung: Rung) {
