@@ -26,7 +26,7 @@ const ANSWERS: u64 = 400;
 const HASH_RELOADS_MAX: u32 = 20;
 
 /// The longest a reload is left alone before the daemon is killed over it.
-const MOMENT_MAX: Duration = Duration::from_secs(2);
+const MOMENT_MAX: Duration = Duration::from_secs(5);
 
 fn pids(rows: &[Row]) -> Vec<u32> {
     rows.iter().map(|it| it.pid).collect()
