@@ -20,6 +20,7 @@ mod output;
 mod quick_start;
 mod reader;
 mod reload;
+mod sharing;
 mod survival;
 mod test;
 mod trees;
