@@ -17,6 +17,7 @@ mod procfs;
 mod respawn;
 mod socket;
 mod table;
+mod trap;
 mod tree;
 mod ward;
 mod watch;

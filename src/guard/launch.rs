@@ -25,12 +25,13 @@ use rustix::{
 use super::{
     harmless,
     procfs::Process,
+    trap,
     tree::{Forest, MARK_VARIABLE, Orphans, Tree},
     wire::{Channel, Life, Output, Role, Spawn},
 };
 use crate::{
     domain::{Moment, User},
-    platform::sys::{self, Parent, Plan, SpawnError, Step},
+    platform::sys::{self, Bind, Born, Parent, Plan, SpawnError, Step},
 };
 
 /// Variables that would mislead a worker if they came from anywhere else.
@@ -54,6 +55,8 @@ pub(super) struct Launched {
     pub(super) life: Life,
     pub(super) fds: BTreeMap<Role, OwnedFd>,
     pub(super) tree: Tree,
+    /// Why its port is not opened for it as ordered.
+    pub(super) untrapped: Option<String>,
 }
 
 /// Limits of open files as they were before the guard raised its own.
@@ -76,41 +79,67 @@ pub(super) fn launch(
     {
         harmless(std::fs::remove_file(path));
     }
-    let (pid, tree, spawned) = result?;
+    let Start { born, tree, spawned, untrapped } = result?;
+    let pid = born.pid;
     // it cannot be anybody else's yet: only the guard reaps it, and has not
     let started_ticks = Process::read(pid.0).map_or(0, |process| process.started_ticks);
-    let Spawn { label, note, .. } = spawn;
-    let life = Life { label, note, pid, started_ticks, spawned, exit: None, gone: false };
-    Ok(Launched { life, fds: std::mem::take(&mut ends.ours), tree })
+    let Spawn { label, note, trap, .. } = spawn;
+    let life = Life {
+        label,
+        note,
+        pid,
+        started_ticks,
+        spawned,
+        exit: None,
+        gone: false,
+        trap: trap.filter(|_| born.trap.is_some()),
+        listens: Vec::new(),
+    };
+    let mut fds = std::mem::take(&mut ends.ours);
+    fds.extend(born.trap.map(|trap| (Role::Trap, trap)));
+    Ok(Launched { life, fds, tree, untrapped })
 }
 
-fn start(
-    spawn: &Spawn,
-    ends: &Ends<'_>,
-    forest: &Forest,
-    nofile: Nofile,
-) -> Result<(crate::domain::Pid, Tree, Moment), String> {
+/// A worker that began.
+struct Start {
+    born: Born,
+    tree: Tree,
+    spawned: Moment,
+    untrapped: Option<String>,
+}
+
+fn start(spawn: &Spawn, ends: &Ends<'_>, forest: &Forest, nofile: Nofile) -> Result<Start, String> {
     let group = forest.group(&spawn.label);
     // without a cgroup of its own (their number may be limited) a worker is still worth having
-    let folder = group.as_ref().and_then(|group| group.make().ok());
-    let mark = forest.mark(&spawn.label);
-    let plan = || plan(spawn, ends, &mark, nofile);
-    let spawned = Moment::from_boot(sys::monotonic_now());
-    let mut outcome = sys::spawn(Plan { cgroup: folder.as_ref().map(|fd| fd.as_fd()), ..plan()? });
+    let mut folder = group.as_ref().and_then(|group| group.make().ok());
     let mut tree = match group {
         Some(group) if folder.is_some() => Tree::Cgroup(group),
         Some(_) | None => Tree::Session(Orphans::Ours),
     };
-    if matches!(&outcome, Err(SpawnError { step: Step::Cgroup, .. })) {
-        tree.remove();
-        tree = Tree::Session(Orphans::Ours);
-        outcome = sys::spawn(plan()?);
-    }
-    match outcome {
-        Ok(pid) => Ok((pid, tree, spawned)),
-        Err(error) => {
-            tree.remove();
-            Err(explain(spawn, &error))
+    let mark = forest.mark(&spawn.label);
+    let mut untrapped = spawn.trap.as_ref().and_then(|_| trap::usable().err());
+    loop {
+        let spawned = Moment::from_boot(sys::monotonic_now());
+        let trapped = spawn.trap.is_some() && untrapped.is_none();
+        let outcome = sys::spawn(Plan {
+            cgroup: folder.as_ref().map(|fd| fd.as_fd()),
+            bind: if trapped { Bind::Trapped } else { Bind::Free },
+            ..plan(spawn, ends, &mark, nofile)?
+        });
+        match outcome {
+            Ok(born) => return Ok(Start { born, tree, spawned, untrapped }),
+            Err(SpawnError { step: Step::Cgroup, .. }) if folder.is_some() => {
+                tree.remove();
+                tree = Tree::Session(Orphans::Ours);
+                folder = None;
+            }
+            Err(SpawnError { step: Step::Trap, source }) if trapped => {
+                untrapped = Some(explain_trap(&source));
+            }
+            Err(error) => {
+                tree.remove();
+                return Err(explain(spawn, &error));
+            }
         }
     }
 }
@@ -249,6 +278,7 @@ fn plan<'a>(
         user: spawn.user,
         cgroup: None,
         parent: Parent::Caller,
+        bind: Bind::Free,
     })
 }
 
@@ -363,6 +393,18 @@ fn explain_bind(path: &Path, errno: Errno) -> String {
     }
 }
 
+fn explain_trap(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::BUSY) => {
+            "somebody else answers bunpilot's system calls already (seccomp)".to_owned()
+        }
+        Some(Errno::NOSYS | Errno::INVAL) => {
+            "this kernel has no seccomp notifications (Linux 5.5 and later have)".to_owned()
+        }
+        _ => format!("seccomp is refused: {error}"),
+    }
+}
+
 fn explain(spawn: &Spawn, error: &SpawnError) -> String {
     let errno = Errno::from_io_error(&error.source).unwrap_or(Errno::INVAL);
     let program = spawn.argv.first().map(|word| word.display().to_string()).unwrap_or_default();
@@ -380,6 +422,7 @@ fn explain(spawn: &Spawn, error: &SpawnError) -> String {
             .to_owned(),
         Step::Limit => format!("cannot set the resource limits: {}", words(errno)),
         Step::Descriptors => format!("cannot pass its descriptors on: {}", words(errno)),
+        Step::Trap => format!("cannot watch over its port: {}", words(errno)),
         Step::User => {
             let User { uid, gid } = spawn.user.unwrap_or(User { uid: 0, gid: 0 });
             format!("cannot become user {uid}, group {gid}: {}", words(errno))

@@ -60,9 +60,9 @@ pub fn respawn(
     let plan = own_plan(guard_argv, (HANDOVER_VARIABLE, &nofile), fds, Parent::Callers)
         .map_err(prepare("its arguments"))?;
     let program = || guard_argv.first().map(|word| word.display().to_string()).unwrap_or_default();
-    let pid =
+    let born =
         sys::spawn(plan).map_err(|source| GuardError::Start { program: program(), source })?;
-    Ok((Link::new(ours)?, pid))
+    Ok((Link::new(ours)?, born.pid))
 }
 
 /// What a guard begins with.
@@ -129,6 +129,8 @@ fn stray(label: String, process: Process) -> Option<Stray> {
         spawned: Moment::from_boot(since_boot),
         exit: None,
         gone: false,
+        trap: None,
+        listens: Vec::new(),
     };
     Some(Stray { life, roles, fds })
 }

@@ -63,6 +63,7 @@ fn plan(shared: &Shared, launch: &Launch, listen: Option<String>) -> Spawn {
         notify: notify_path(shared, launch.worker),
         out: output(spec, Stream::Out),
         err: output(spec, Stream::Err),
+        trap: None,
     }
 }
 
@@ -125,8 +126,11 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
                 ended(shared, worker, None, true);
             }
         }
-        // Both belong to the inventory, which is complete before the loop begins.
-        Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
+        // The last two belong to the inventory, which is complete before the loop begins.
+        Notice::Took { .. }
+        | Notice::Untrapped { .. }
+        | Notice::Held { .. }
+        | Notice::InventoryEnd { .. } => (),
     }
 }
 

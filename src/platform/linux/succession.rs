@@ -128,7 +128,10 @@ pub(super) fn gather(
                     amend(&mut told, &label, |life| life.exit = Some(exit));
                 }
                 Notice::Gone { label } => amend(&mut told, &label, |life| life.gone = true),
-                Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
+                Notice::Took { .. }
+                | Notice::Untrapped { .. }
+                | Notice::Held { .. }
+                | Notice::InventoryEnd { .. } => (),
             }
         }
         doomed.retain(|it| told.get(it).is_none_or(|it| !it.life.gone));
