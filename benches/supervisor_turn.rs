@@ -10,8 +10,8 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Exit, Keep, LogSpec, MetricsSpec, Moment, Pid, Restart, Signal,
-        Strategy, WorkerId,
+        AppId, AppSpec, Balance, Cluster, Exit, Keep, LogSpec, MetricsSpec, Moment, Pid, Restart,
+        Signal, Strategy, WorkerId,
     },
     supervisor::{Request, Supervisor, Ticket},
     world::{Action, Event},
@@ -58,6 +58,8 @@ fn spec(instances: u16) -> AppSpec {
         cluster: Cluster {
             enabled: false,
             strategy: Strategy::Auto,
+            balance: Balance::LeastConnections,
+            weights: Vec::new(),
             batch_size: number(1),
             batch_delay: Duration::from_secs(1),
         },

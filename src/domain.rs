@@ -10,8 +10,8 @@ mod usage;
 mod worker;
 
 pub use app::{
-    AppName, AppNameError, AppSpec, Cluster, Health, MetricsSpec, Restart, Signal, SignalError,
-    Strategy, User,
+    AppName, AppNameError, AppSpec, Balance, Cluster, Health, MetricsSpec, Restart, Signal,
+    SignalError, Strategy, User,
 };
 pub use id::{AppId, ClientId, InstanceId, Lane, WorkerId, WorkerIdError};
 pub use log::{Compression, Keep, LogFiles, LogMode, LogSpec, OnFull, Period, Syncing};

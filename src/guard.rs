@@ -134,6 +134,25 @@ fn say(text: std::fmt::Arguments<'_>) {
 /// Lets what may fail without harm fail; the place says why.
 fn harmless<T, E>(_outcome: Result<T, E>) {}
 
+/// The folder of the cgroups of all workers of `home`, for whoever is in the guard's own cgroup;
+/// `None` where there is no cgroup2.
+#[must_use]
+pub fn cgroup_base(home: &std::path::Path) -> Option<PathBuf> {
+    tree::cgroup::base(home)
+}
+
+/// The root of the cgroup2 hierarchy, as far as we see it.
+#[must_use]
+pub fn cgroup_root() -> Option<PathBuf> {
+    tree::cgroup::root()
+}
+
+/// The folder of a worker's cgroup below [`cgroup_base`]; the guard makes it unless it is there.
+#[must_use]
+pub fn cgroup_folder(base: &std::path::Path, label: &str) -> PathBuf {
+    tree::cgroup::worker(base, label)
+}
+
 /// FNV-1a in hexadecimal: names something in few letters, the same in every life.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);

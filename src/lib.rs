@@ -104,6 +104,7 @@
 pub mod domain;
 pub mod world;
 
+pub mod balance;
 pub mod config;
 pub mod control;
 pub mod ipc;

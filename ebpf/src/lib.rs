@@ -11,8 +11,8 @@
 use core::{ffi::c_void, marker::PhantomData, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE},
-    helpers::generated::bpf_task_storage_get,
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE},
+    helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get},
 };
 
 /// A `struct task_struct` of the kernel.
@@ -48,6 +48,22 @@ impl Constant {
 pub fn add(number: *mut u64, amount: u64) {
     // SAFETY: `number` points into a map's value, which the verifier checks.
     unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) amount) }
+}
+
+/// The numbers from 0 below `most` and below `MOST`. To the compiler each comes as a surprise, so
+/// that it counts as it is told and the verifier sees that the loop ends.
+#[inline(always)]
+pub fn upto<const MOST: u32>(most: u32, mut each: impl FnMut(u32) -> bool) -> bool {
+    let mut number: u32 = 0;
+    while number < MOST && number < most {
+        if each(number) {
+            return true;
+        }
+        number += 1;
+        // SAFETY: is nothing.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) number) };
+    }
+    false
 }
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`: one `V` for each thread that was given one, gone with the thread.
@@ -102,6 +118,65 @@ impl<V> ForEachTask<V> {
 }
 
 impl<V> Default for ForEachTask<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A socket of the kernel: a `struct sock`, or what a context shows of it.
+pub type Socket = *mut c_void;
+
+/// `BPF_MAP_TYPE_SK_STORAGE`: one `V` for each socket that was given one, gone with the socket. A
+/// connection begins with a copy of its listening socket's.
+#[repr(C)]
+pub struct ForEachSocket<V> {
+    r#type: *const [i32; 24],
+    key: *const i32,
+    value: *const V,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+    of: PhantomData<V>,
+}
+
+// SAFETY: holds no value, only types.
+unsafe impl<V> Sync for ForEachSocket<V> {}
+
+impl<V> ForEachSocket<V> {
+    /// No socket has one yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+            of: PhantomData,
+        }
+    }
+
+    /// The value of `socket`, if it has one.
+    #[inline(always)]
+    pub fn of(&'static self, socket: Socket) -> Option<*mut V> {
+        self.find(socket, ptr::null(), 0)
+    }
+
+    /// The value of `socket`, which is `first` if it had none; nothing if memory is short.
+    #[inline(always)]
+    pub fn of_or(&'static self, socket: Socket, first: &V) -> Option<*mut V> {
+        self.find(socket, first, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    }
+
+    #[inline(always)]
+    fn find(&'static self, socket: Socket, first: *const V, flags: u64) -> Option<*mut V> {
+        let map = (&raw const *self).cast_mut().cast::<c_void>();
+        // SAFETY: the map is this static; the verifier checks `socket` and the size of `first`.
+        let value = unsafe { bpf_sk_storage_get(map, socket, first.cast_mut().cast(), flags) };
+        (!value.is_null()).then_some(value.cast())
+    }
+}
+
+impl<V> Default for ForEachSocket<V> {
     fn default() -> Self {
         Self::new()
     }

@@ -267,6 +267,13 @@ pub struct RawClustering {
     /// Who decides which worker gets the next connection. Default: `auto`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<RawStrategy>,
+    /// In which way that is decided. Default: `leastConnections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<RawBalance>,
+    /// How much of all connections each instance is to get, in proportion to the others.
+    /// Default: 1 each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Vec<Count>>,
     /// How a reload proceeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling_restart: Option<RawRolling>,
@@ -276,14 +283,26 @@ pub struct RawClustering {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum RawStrategy {
-    /// The best this machine offers; for now `reusePort`.
+    /// The best this machine offers.
     Auto,
-    /// Each worker opens the port itself with `SO_REUSEPORT`.
+    /// Each worker opens the port itself; bunpilot makes them share it where the machine lets it.
     ReusePort,
     /// bunpilot opens the port and hands each worker a listening socket (`LISTEN_FDS`).
     Inherit,
     /// bunpilot accepts and forwards (not built yet).
     Proxy,
+}
+
+/// In which way the next connection is given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawBalance {
+    /// To whoever has the fewest open ones, for its weight.
+    LeastConnections,
+    /// In turn, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
 }
 
 /// How a reload proceeds.

@@ -101,6 +101,8 @@ pub const METRICS_PORT: Setting = setting(&["metrics", "httpPort"], Count, 9615,
 /// Time between two measurements.
 pub const COLLECT_INTERVAL: Setting =
     setting(&["metrics", "collectInterval"], Millis, 5_000, 1_000, 5 * MINUTE);
+/// How much of all connections one instance is to get.
+pub const WEIGHT: Setting = setting(&["clustering", "weights"], Count, 1, 1, 1_000);
 /// Workers a reload replaces at a time.
 pub const BATCH_SIZE: Setting =
     setting(&["clustering", "rollingRestart", "batchSize"], Count, 1, 1, 100);
@@ -130,6 +132,7 @@ pub const ALL: &[Setting] = &[
     LOG_MAX_TOTAL_SIZE,
     METRICS_PORT,
     COLLECT_INTERVAL,
+    WEIGHT,
     BATCH_SIZE,
     BATCH_DELAY,
 ];

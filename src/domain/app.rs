@@ -124,6 +124,13 @@ impl AppSpec {
         let Cluster { enabled, strategy, .. } = self.cluster;
         enabled && strategy == Strategy::Inherit && self.port.is_some()
     }
+
+    /// Whether its workers open the port themselves, all of them the same one.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        let own = matches!(self.cluster.strategy, Strategy::Auto | Strategy::ReusePort);
+        self.cluster.enabled && own && self.port.is_some()
+    }
 }
 
 /// The two signals the original lets a user choose, and the others `bunpilot signal` may send.
@@ -264,6 +271,11 @@ pub struct Cluster {
     pub enabled: bool,
     /// Who decides which worker gets the next connection.
     pub strategy: Strategy,
+    /// In which way that is decided.
+    pub balance: Balance,
+    /// How much of all connections each instance is to get, in proportion to the others; 1 for
+    /// those beyond the last.
+    pub weights: Vec<NonZeroU16>,
     /// How many workers a reload replaces at a time.
     pub batch_size: NonZeroU16,
     /// Rest between two batches of a reload.
@@ -281,6 +293,25 @@ pub enum Strategy {
     Inherit,
     /// bunpilot accepts and forwards. Not built yet: refused by `config::resolve`.
     Proxy,
+}
+
+impl Cluster {
+    /// How much an instance is to get.
+    #[must_use]
+    pub fn weight(&self, index: u16) -> NonZeroU16 {
+        self.weights.get(usize::from(index)).copied().unwrap_or(NonZeroU16::MIN)
+    }
+}
+
+/// In which way the next connection is given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// To whoever has the fewest open ones, for its weight.
+    LeastConnections,
+    /// In turn, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::domain::{AppId, Cluster, Keep, LogSpec, MetricsSpec, Restart, Signal};
+    use crate::domain::{AppId, Balance, Cluster, Keep, LogSpec, MetricsSpec, Restart, Signal};
 
     fn spec() -> AppSpec {
         let second = Duration::from_secs(1);
@@ -125,6 +125,8 @@ mod tests {
             cluster: Cluster {
                 enabled: true,
                 strategy: Strategy::Auto,
+                balance: Balance::LeastConnections,
+                weights: Vec::new(),
                 batch_size: NonZeroU16::MIN,
                 batch_delay: second,
             },

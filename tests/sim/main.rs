@@ -31,8 +31,8 @@ use std::{
 
 use bunpilot::{
     domain::{
-        AppId, AppSpec, Cluster, Health, Keep, LogSpec, MetricsSpec, Restart, Signal, Stage,
-        Strategy,
+        AppId, AppSpec, Balance, Cluster, Health, Keep, LogSpec, MetricsSpec, Restart, Signal,
+        Stage, Strategy,
     },
     supervisor::{AppView, Manner, Outcome, Refusal, Request, State},
     world::Goal,
@@ -86,6 +86,8 @@ pub(crate) fn spec(instances: u16, version: u32) -> AppSpec {
         cluster: Cluster {
             enabled: true,
             strategy: Strategy::Inherit,
+            balance: Balance::LeastConnections,
+            weights: Vec::new(),
             batch_size: NonZeroU16::new(2).unwrap(),
             batch_delay: ms(100),
         },

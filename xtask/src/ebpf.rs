@@ -21,7 +21,7 @@ pub(crate) use self::toolchain::{LINKER, PACKAGES};
 use crate::shell::{self, root, say};
 
 /// Objects, each of one file in `ebpf/src/bin`.
-const OBJECTS: &[&str] = &["cpu"];
+const OBJECTS: &[&str] = &["cpu", "ports"];
 
 /// The target every kernel with little-endian words runs.
 const TARGET: &str = "bpfel-unknown-none";

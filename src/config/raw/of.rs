@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::{
-    Bytes, Count, Every, Instances, Limit, Millis, Owner, RawApp, RawBackoff, RawClustering,
-    RawCompression, RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull, RawRolling, RawStrategy,
-    RawSyncing, Words,
+    Bytes, Count, Every, Instances, Limit, Millis, Owner, RawApp, RawBackoff, RawBalance,
+    RawClustering, RawCompression, RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull,
+    RawRolling, RawStrategy, RawSyncing, Words,
 };
 use crate::{
     config::settings::millis,
     domain::{
-        AppSpec, Cluster, Compression, Health, LogFiles, LogMode, LogSpec, MetricsSpec, OnFull,
-        Period, Restart, Signal, Strategy, Syncing,
+        AppSpec, Balance, Cluster, Compression, Health, LogFiles, LogMode, LogSpec, MetricsSpec,
+        OnFull, Period, Restart, Signal, Strategy, Syncing,
     },
 };
 
@@ -140,6 +140,13 @@ impl RawClustering {
                 Strategy::Inherit => RawStrategy::Inherit,
                 Strategy::Proxy => RawStrategy::Proxy,
             }),
+            balance: Some(match cluster.balance {
+                Balance::LeastConnections => RawBalance::LeastConnections,
+                Balance::RoundRobin => RawBalance::RoundRobin,
+                Balance::Random => RawBalance::Random,
+            }),
+            weights: (!cluster.weights.is_empty())
+                .then(|| cluster.weights.iter().map(|it| Count(it.get().into())).collect()),
             rolling_restart: Some(RawRolling {
                 batch_size: Some(Count(cluster.batch_size.get().into())),
                 batch_delay: Some(Millis(millis(cluster.batch_delay))),

@@ -13,15 +13,15 @@ use crate::{
         fault::{Aim, Fault},
         host::Host,
         raw::{
-            Every, Instances, Limit, Owner, RawApp, RawBackoff, RawClustering, RawCompression,
-            RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull, RawStrategy, RawSyncing, Words,
-            whole,
+            Every, Instances, Limit, Owner, RawApp, RawBackoff, RawBalance, RawClustering,
+            RawCompression, RawHealth, RawLogMode, RawLogs, RawMetrics, RawOnFull, RawStrategy,
+            RawSyncing, Words, whole,
         },
         settings::{self, Setting},
     },
     domain::{
-        AppName, AppNameError, AppSpec, Cluster, Compression, Health, Keep, LogFiles, LogMode,
-        LogSpec, MetricsSpec, OnFull, Period, Restart, Signal, Strategy, Syncing, User,
+        AppName, AppNameError, AppSpec, Balance, Cluster, Compression, Health, Keep, LogFiles,
+        LogMode, LogSpec, MetricsSpec, OnFull, Period, Restart, Signal, Strategy, Syncing, User,
     },
 };
 
@@ -437,10 +437,20 @@ impl Desk<'_> {
                 .help("set `port`, or `clustering.enabled: false`"),
             );
         }
+        let weights = raw.weights.iter().flatten();
+        let weights = weights.map(|it| positive16(self.number(settings::WEIGHT, Some(it.0))));
+        let weights = weights.collect();
+        let balance = match raw.balance {
+            Some(RawBalance::LeastConnections) | None => Balance::LeastConnections,
+            Some(RawBalance::RoundRobin) => Balance::RoundRobin,
+            Some(RawBalance::Random) => Balance::Random,
+        };
         Cluster {
             // Also for one worker: during a reload there are two.
             enabled: port.is_some() && raw.enabled.unwrap_or(true),
             strategy,
+            balance,
+            weights,
             batch_size: positive16(batch_size),
             batch_delay: self.millis(settings::BATCH_DELAY, rolling.batch_delay.map(|v| v.0)),
         }

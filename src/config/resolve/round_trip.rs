@@ -23,8 +23,8 @@ use crate::{
         settings::{self, Setting},
     },
     domain::{
-        AppSpec, Cluster, Compression, Health, Keep, LogFiles, LogMode, LogSpec, MetricsSpec,
-        OnFull, Period, Restart, Signal, Strategy as Sharing, Syncing, User,
+        AppSpec, Balance, Cluster, Compression, Health, Keep, LogFiles, LogMode, LogSpec,
+        MetricsSpec, OnFull, Period, Restart, Signal, Strategy as Sharing, Syncing, User,
     },
 };
 
@@ -72,10 +72,17 @@ prop_compose! {
     fn cluster(port: Option<NonZeroU16>)(
         enabled: bool,
         strategy in prop_oneof![Just(Sharing::Auto), Just(Sharing::ReusePort), Just(Sharing::Inherit)],
+        balance in proptest::sample::select(vec![
+            Balance::LeastConnections,
+            Balance::RoundRobin,
+            Balance::Random,
+        ]),
+        weights in proptest::collection::vec(count16(settings::WEIGHT), 0..4),
         batch_size in count16(settings::BATCH_SIZE),
         batch_delay in millis_within(settings::BATCH_DELAY),
     ) -> Cluster {
-        Cluster { enabled: enabled && port.is_some(), strategy, batch_size, batch_delay }
+        let enabled = enabled && port.is_some();
+        Cluster { enabled, strategy, balance, weights, batch_size, batch_delay }
     }
 }
 

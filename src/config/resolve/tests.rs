@@ -101,6 +101,8 @@ fn defaults_are_the_originals() {
             cluster: Cluster {
                 enabled: false,
                 strategy: Auto,
+                balance: LeastConnections,
+                weights: [],
                 batch_size: 1,
                 batch_delay: 1s,
             },

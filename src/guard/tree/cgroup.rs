@@ -43,9 +43,7 @@ const DEPTH_MAX: usize = 16;
 impl Base {
     /// Makes the folder and tries whether a process can really be born in it; `None` if not.
     pub(in crate::guard) fn open(home: &Path) -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let path = own_folder(&mounts, &own)?.join(cgroup_name(home));
+        let path = base(home)?;
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             Ok(()) | Err(_) => {}
@@ -64,7 +62,7 @@ impl Base {
 
     /// Names the cgroup of a worker.
     pub(in crate::guard) fn group(&self, label: &str) -> Group {
-        Group { path: self.path.join(folder_name(label)) }
+        Group { path: worker(&self.path, label) }
     }
 
     /// Removes what earlier guards left behind and nobody lives in.
@@ -202,6 +200,26 @@ fn folder_name(label: &str) -> String {
         name.push_str(&hash(label.as_bytes()));
     }
     name
+}
+
+/// The folder of all workers of one home, if there are cgroups.
+pub(in crate::guard) fn base(home: &Path) -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    Some(own_folder(&mounts()?, &own)?.join(cgroup_name(home)))
+}
+
+/// Where the hierarchy begins, as far as we see it.
+pub(in crate::guard) fn root() -> Option<PathBuf> {
+    own_folder(&mounts()?, "0::/")
+}
+
+/// The folder of a worker below `base`.
+pub(in crate::guard) fn worker(base: &Path, label: &str) -> PathBuf {
+    base.join(folder_name(label))
+}
+
+fn mounts() -> Option<String> {
+    fs::read_to_string("/proc/self/mountinfo").ok()
 }
 
 /// Finds the folder of our own cgroup: its path from `cgroups(7)`, below the mount point from

@@ -5,9 +5,13 @@
 
 pub mod books;
 mod btf;
+pub mod gate;
+mod kept;
 mod load;
 
 use std::{env, io};
+
+use rustix::thread::{CapabilitySet, capabilities};
 
 pub use self::load::Refusal;
 
@@ -20,16 +24,19 @@ const CHOICE: &str = "BUNPILOT_BPF";
 ///
 /// [`Refusal::Off`] and [`Refusal::Forbidden`].
 fn allowed() -> Result<(), Refusal> {
-    use rustix::thread::{CapabilitySet, capabilities};
     if env::var(CHOICE).is_ok_and(|it| it == "off") {
         return Err(Refusal::Off);
     }
-    let have = capabilities(None).map_err(|error| Refusal::kernel("ask for rights", error))?;
-    let wanted = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    if have.effective.contains(wanted) || have.effective.contains(CapabilitySet::SYS_ADMIN) {
+    if can(CapabilitySet::BPF | CapabilitySet::PERFMON)? || can(CapabilitySet::SYS_ADMIN)? {
         return Ok(());
     }
     Err(Refusal::Forbidden)
+}
+
+/// Whether we have all of `rights`.
+fn can(rights: CapabilitySet) -> Result<bool, Refusal> {
+    let have = capabilities(None).map_err(|error| Refusal::kernel("ask for rights", error))?;
+    Ok(have.effective.contains(rights))
 }
 
 impl Refusal {

@@ -35,6 +35,9 @@ const TRACE_ITER: u32 = 28;
 /// Bytes of the verifier's reasons we ask for; the last ones are those that count, and fit.
 const LOG_BYTES: usize = 256 << 10;
 
+/// `BPF_NOEXIST`.
+const NOT_THERE: u64 = 1;
+
 /// `BPF_F_TEST_RUN_ON_CPU`.
 const ON_CPU: u32 = 1;
 
@@ -237,6 +240,19 @@ pub fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { opening(RAW_TRACEPOINT_OPEN, &attributes) }
 }
 
+/// Has a cgroup run `program` at `event`, a `BPF_CGROUP_…` of `enum bpf_attach_type`, until the last
+/// copy of the result is closed; after those that were there before.
+pub fn attach_to_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    event: u32,
+) -> io::Result<OwnedFd> {
+    let target = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = Link { program: program.as_raw_fd(), target, attach_type: event, flags: 0 };
+    // SAFETY: names descriptors and no memory.
+    unsafe { opening(LINK_CREATE, &attributes) }
+}
+
 /// Makes an iterator of an `iter` program.
 pub fn iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let program = program.as_raw_fd();
@@ -280,6 +296,18 @@ pub fn update<const K: usize>(map: BorrowedFd<'_>, key: &[u8; K], value: &[u8]) 
     unsafe { call(MAP_UPDATE_ELEM, &attributes) }.map(drop)
 }
 
+/// Writes an element the map does not have.
+///
+/// # Errors
+///
+/// `EEXIST` if it has.
+pub fn insert<const K: usize>(map: BorrowedFd<'_>, key: &[u8; K], value: &[u8]) -> io::Result<()> {
+    let attributes =
+        Element { flags: NOT_THERE, ..element(map, address(key), address(value.as_ptr())) };
+    // SAFETY: the kernel reads key and value, which outlive the call.
+    unsafe { call(MAP_UPDATE_ELEM, &attributes) }.map(drop)
+}
+
 /// Reads a map's element.
 ///
 /// # Errors
@@ -308,9 +336,18 @@ pub fn delete<const K: usize>(map: BorrowedFd<'_>, key: &[u8; K]) -> io::Result<
 
 /// Any key of a map; `None` if it is empty.
 pub fn any_key<const K: usize>(map: BorrowedFd<'_>) -> io::Result<Option<[u8; K]>> {
+    key_after(map, None)
+}
+
+/// The key of a map that comes after `key`, in the map's own order; the first one after none.
+pub fn key_after<const K: usize>(
+    map: BorrowedFd<'_>,
+    before: Option<&[u8; K]>,
+) -> io::Result<Option<[u8; K]>> {
     let mut key = [0; K];
-    let attributes = element(map, 0, address(&raw mut key));
-    // SAFETY: the kernel writes the key, which outlives the call.
+    let before = before.map_or(0, |it| address(it));
+    let attributes = element(map, before, address(&raw mut key));
+    // SAFETY: the kernel reads one key and writes the other, which outlive the call.
     match unsafe { call(MAP_GET_NEXT_KEY, &attributes) } {
         Ok(_) => Ok(Some(key)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

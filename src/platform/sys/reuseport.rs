@@ -1,5 +1,5 @@
-//! Socket options of listeners that no safe crate wraps: the classic-BPF selector of an
-//! `SO_REUSEPORT` group, and the length of an accept queue.
+//! Socket options of listeners that no safe crate wraps: the selector of an `SO_REUSEPORT` group,
+//! and what a socket tells of itself.
 
 #![expect(unsafe_code, reason = "setsockopt and getsockopt take plain pointers")]
 
@@ -7,6 +7,9 @@ use std::{
     io, mem,
     os::fd::{AsRawFd as _, BorrowedFd},
 };
+
+/// `SO_NETNS_COOKIE` of `<asm-generic/socket.h>`.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// One instruction of classic BPF, as `struct sock_filter` of `<linux/filter.h>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,43 @@ pub fn attach_selector(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::R
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The same with a loaded `sk_reuseport` program, `SO_ATTACH_REUSEPORT_EBPF`.
+pub fn attach_program(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let value = program.as_raw_fd();
+    // SAFETY: `value` is an int, alive during the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_EBPF,
+            (&raw const value).cast(),
+            size_of_u32::<libc::c_int>(),
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A number that names the network namespace of `socket`, `SO_NETNS_COOKIE` of `socket(7)`.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` on kernels before 5.14.
+pub fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut len = size_of_u32::<u64>();
+    // SAFETY: `cookie` is `len` bytes long and both outlive the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Connections that wait in the accept queue of the listening `socket`.

@@ -46,6 +46,12 @@ pub enum Refusal {
     /// We may not.
     #[error("CAP_BPF and CAP_PERFMON are missing")]
     Forbidden,
+    /// We may not do anything to the network.
+    #[error("CAP_NET_ADMIN is missing")]
+    Network,
+    /// Workers are not in cgroups.
+    #[error("workers have no cgroups of their own")]
+    NoCgroups,
     /// The kernel does not tell its types.
     #[error("the kernel has no types in `{BTF_PATH}`")]
     NoTypes,
