@@ -26,7 +26,7 @@ pub mod wire;
 use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
-pub use respawn::{Stray, respawn, strays};
+pub use respawn::{State, Stray, respawn, strays};
 
 use crate::domain::Exit;
 

@@ -26,7 +26,7 @@ use super::{
     harmless,
     procfs::Process,
     trap,
-    tree::{Forest, MARK_VARIABLE, Orphans, Tree},
+    tree::{Forest, MARK_VARIABLE, Orphans, TRAP_VARIABLE, Tree},
     wire::{Channel, Life, Output, Role, Spawn},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Variables that would mislead a worker if they came from anywhere else.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -43,6 +43,7 @@ const OURS: [&str; 7] = [
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NOTIFY_SOCKET",
     MARK_VARIABLE,
+    TRAP_VARIABLE,
 ];
 /// Where programs are looked for if the worker's environment has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -121,11 +122,13 @@ fn start(spawn: &Spawn, ends: &Ends<'_>, forest: &Forest, nofile: Nofile) -> Res
     loop {
         let spawned = Moment::from_boot(sys::monotonic_now());
         let trapped = spawn.trap.is_some() && untrapped.is_none();
-        let outcome = sys::spawn(Plan {
-            cgroup: folder.as_ref().map(|fd| fd.as_fd()),
-            bind: if trapped { Bind::Trapped } else { Bind::Free },
-            ..plan(spawn, ends, &mark, nofile)?
-        });
+        let mut plan = plan(spawn, ends, &mark, nofile)?;
+        plan.cgroup = folder.as_ref().map(|fd| fd.as_fd());
+        if trapped {
+            plan.bind = Bind::Trapped;
+            plan.env.push(c_string(OsStr::new(&format!("{TRAP_VARIABLE}=1")))?);
+        }
+        let outcome = sys::spawn(plan);
         match outcome {
             Ok(born) => return Ok(Start { born, tree, spawned, untrapped }),
             Err(SpawnError { step: Step::Cgroup, .. }) if folder.is_some() => {

@@ -28,7 +28,7 @@ use super::{
     hatchery::Arrival,
     inbox::Inbox,
     keepsakes::Keepsakes,
-    listeners::Listeners,
+    listeners::{Listeners, Sharing},
     lock::{LockError, PidFile},
     logs::{JOURNAL_KEY, Pump, PumpNotice, STAGE_KEY, Setup, Stage},
     meters::Meters,
@@ -221,7 +221,7 @@ fn assemble(
 
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
-    let mut sockets = Listeners::default();
+    let mut sockets = listeners(&inventory);
     let mut keepsakes = Keepsakes::default();
     let known = saved.apps.iter().map(|it| it.id).collect();
     let needless =
@@ -266,6 +266,18 @@ fn assemble(
         serve_clients(&shared, mode, control, next_client);
     });
     Ok((world, Start { now: clock::now(), facts, life, saved, survivors, notes }))
+}
+
+/// No sockets yet, but how they are to be shared.
+fn listeners(inventory: &Inventory) -> Listeners {
+    let mut listeners = Listeners::default();
+    if std::env::var("BUNPILOT_PORTS").is_ok_and(|it| it == "trap") {
+        listeners.share(Sharing::Trapped);
+    }
+    for (worker, _) in inventory.workers.iter().filter(|(_, it)| !it.life.gone) {
+        listeners.settled(worker.instance.app);
+    }
+    listeners
 }
 
 fn open_store(

@@ -107,7 +107,7 @@ pub(super) fn gather(
         tracing::warn!(%worker, pid = %stray.life.pid, "a worker was left behind");
         link.send(&Order::Adopt(stray.life, stray.roles), stray.fds)?;
         unanswered += 1;
-        if fate(worker) == Fate::Ended {
+        if fate(worker) == Fate::Ended || stray.state == guard::State::Bereft {
             let (label, signal, reach) = (worker.to_string(), Signal::KILL, Reach::Tree);
             link.send(&Order::Signal { label, signal, reach }, Vec::new())?;
             doomed.insert(worker);

@@ -57,19 +57,15 @@ fn is_busy(shared: &Shared, worker: WorkerId) -> bool {
 /// Looks whether `worker` serves its app's port, until it does or its time to be ready is over.
 pub(super) async fn await_listen(shared: Rc<Shared>, worker: WorkerId) {
     let Some(launch) = shared.workers.launch(worker) else { return };
-    let Some(port) = launch.spec.port else { return };
+    if launch.spec.port.is_none() {
+        return;
+    }
     let mut pause = LOOK_MIN;
     let mut waited = Duration::ZERO;
     while let Some(pid) = shared.workers.pid(worker)
         && waited < launch.spec.ready_timeout
     {
-        let seen = if launch.spec.inherits() {
-            let socket = shared.listeners.borrow().socket(worker);
-            socket.is_some_and(|(_, inode)| listen::accepting(pid, inode))
-        } else {
-            listen::listening(pid, port.get())
-        };
-        if seen {
+        if shared.listeners.borrow().is_served(worker, pid, &launch.spec) {
             shared.inbox.push(Event::Listening(worker));
             return;
         }
@@ -84,8 +80,7 @@ pub(super) async fn probe(shared: Rc<Shared>, worker: WorkerId) {
     let Some(launch) = shared.workers.launch(worker) else { return };
     let spec = &launch.spec;
     let (Some(port), Some(health)) = (spec.port, &spec.health) else { return };
-    let socket = shared.listeners.borrow().socket(worker);
-    let source = socket.map(|(index, _)| Group::probe_source(index));
+    let source = shared.listeners.borrow().number(worker).map(Group::probe_source);
     let seen = if source.is_some() || shared.workers.is_alone(worker) {
         let (path, timeout) = (health.path.clone(), health.timeout);
         http::probe(&http::Target { port: port.get(), source, path, timeout }).await
