@@ -19,6 +19,7 @@ mod output;
 mod quick_start;
 mod reader;
 mod reload;
+mod shares;
 mod survival;
 mod test;
 mod trees;
