@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use bunpilot::{
-    domain::{Pid, Stage, Strategy, Usage},
+    domain::{Connections, Pid, Stage, Strategy, Usage},
     metrics::{App, CompatNames, Daemon, Heap, Histogram, State, View, Worker, exposition::write},
     world::Dialect,
 };
@@ -71,6 +71,7 @@ fn usage(number: u64) -> Usage {
         fds: 23,
         threads: 11,
         processes: 1,
+        connections: Some(Connections { live: 3, accepted: 4_567, moved: 2, reset: 1 }),
     }
 }
 

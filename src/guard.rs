@@ -27,6 +27,7 @@ use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
 pub use respawn::{State, Stray, respawn, strays};
+pub use trap::can_trap;
 
 use crate::domain::Exit;
 

@@ -118,7 +118,7 @@ fn start(spawn: &Spawn, ends: &Ends<'_>, forest: &Forest, nofile: Nofile) -> Res
         Some(_) | None => Tree::Session(Orphans::Ours),
     };
     let mark = forest.mark(&spawn.label);
-    let mut untrapped = spawn.trap.as_ref().and_then(|_| trap::usable().err());
+    let mut untrapped = spawn.trap.as_ref().and_then(|_| trap::can_look().err());
     loop {
         let spawned = Moment::from_boot(sys::monotonic_now());
         let trapped = spawn.trap.is_some() && untrapped.is_none();
@@ -137,7 +137,8 @@ fn start(spawn: &Spawn, ends: &Ends<'_>, forest: &Forest, nofile: Nofile) -> Res
                 folder = None;
             }
             Err(SpawnError { step: Step::Trap, source }) if trapped => {
-                untrapped = Some(explain_trap(&source));
+                let errno = Errno::from_io_error(&source).unwrap_or(Errno::INVAL);
+                untrapped = Some(trap::explain(errno));
             }
             Err(error) => {
                 tree.remove();
@@ -393,18 +394,6 @@ fn explain_bind(path: &Path, errno: Errno) -> String {
         ),
         Errno::MFILE | Errno::NFILE => explain_open("its NOTIFY_SOCKET", errno),
         errno => format!("cannot bind the worker's NOTIFY_SOCKET at `{path}`: {errno}"),
-    }
-}
-
-fn explain_trap(error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(Errno::BUSY) => {
-            "somebody else answers bunpilot's system calls already (seccomp)".to_owned()
-        }
-        Some(Errno::NOSYS | Errno::INVAL) => {
-            "this kernel has no seccomp notifications (Linux 5.5 and later have)".to_owned()
-        }
-        _ => format!("seccomp is refused: {error}"),
     }
 }
 

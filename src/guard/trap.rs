@@ -12,7 +12,7 @@ mod traits;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -25,6 +25,7 @@ pub(super) use looks::{Found, Look, Looks};
 use traits::Traits;
 
 use super::wire::Trap;
+use crate::platform::sys;
 
 /// Connections that may wait at each socket; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 4096;
@@ -90,13 +91,30 @@ pub(super) fn fulfil(
     Ok(Seat { key, origin: Origin::Opened })
 }
 
+/// Whether binds of workers can be answered here; in words, why not.
+pub fn can_trap() -> Result<(), String> {
+    can_look()?;
+    sys::seccomp::try_trap().map_err(explain)
+}
+
 /// Whether workers can be looked at here; in words, why not.
-pub(super) fn usable() -> Result<(), String> {
-    let refused = |what: &'static str| move |errno: Errno| format!("{what} is refused: {errno}");
-    let me = pidfd_open(getpid(), PidfdFlags::empty()).map_err(refused("`pidfd_open`"))?;
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&me);
-    pidfd_getfd(&me, fd, PidfdGetfdFlags::empty()).map_err(refused("`pidfd_getfd`"))?;
+pub(super) fn can_look() -> Result<(), String> {
+    let refused = |what: &'static str| move |errno: Errno| format!("`{what}` is refused: {errno}");
+    let me = pidfd_open(getpid(), PidfdFlags::empty()).map_err(refused("pidfd_open"))?;
+    let number = me.as_raw_fd();
+    pidfd_getfd(&me, number, PidfdGetfdFlags::empty()).map_err(refused("pidfd_getfd"))?;
     Ok(())
+}
+
+/// Why no trap can be set, in words.
+pub(super) fn explain(errno: Errno) -> String {
+    match errno {
+        Errno::BUSY => "somebody else answers bunpilot's system calls already (seccomp)".to_owned(),
+        Errno::NOSYS | Errno::INVAL => {
+            "this kernel has no seccomp notifications (Linux 5.5 and later have)".to_owned()
+        }
+        errno => format!("seccomp is refused: {errno}"),
+    }
 }
 
 fn keys<'a>(

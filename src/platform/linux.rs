@@ -3,6 +3,7 @@
 //! [`daemon`] builds it all; [`world`] is the door the loop uses; everything
 //! else here serves it.
 
+mod balanced;
 mod barrier;
 pub mod bpf;
 mod clients;
@@ -19,6 +20,7 @@ pub mod lock;
 pub mod logs;
 mod meters;
 mod outbox;
+mod ports;
 pub mod probe;
 mod pump;
 mod runtime;

@@ -235,7 +235,7 @@ fn as_somebody_else() {
     shares_and_reloads(&home(), port, plain("http_server.py", port, more));
 }
 
-/// Where a trap cannot be set a worker is what it is without one, and the log says why.
+/// Where a trap cannot be set a worker is what it is without one, and the daemon says why.
 #[test]
 fn where_somebody_else_is_asked_already() {
     let python = need!(Tool::Python);
@@ -249,9 +249,8 @@ fn where_somebody_else_is_asked_already() {
     .succeeded();
     let pid = home.online("web", 1)[0].pid;
     assert_eq!(get(port, "/").unwrap().body, pid.to_string());
-    let log = std::fs::read_to_string(home.root().join("bunpilot-daemon.log")).unwrap();
-    let why = "somebody else answers bunpilot's system calls already";
-    assert!(log.contains(why), "{log}");
+    let status = home.ok(["daemon", "status"]);
+    assert!(status.contains("somebody else answers bunpilot's system calls already"), "{status}");
 }
 
 /// A port somebody else has is not shared with him.

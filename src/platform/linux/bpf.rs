@@ -25,7 +25,7 @@ const CHOICE: &str = "BUNPILOT_BPF";
 /// [`Refusal::Off`] and [`Refusal::Forbidden`].
 fn allowed() -> Result<(), Refusal> {
     if env::var(CHOICE).is_ok_and(|it| it == "off") {
-        return Err(Refusal::Off);
+        return Err(Refusal::Off { variable: CHOICE, value: "off" });
     }
     if can(CapabilitySet::BPF | CapabilitySet::PERFMON)? || can(CapabilitySet::SYS_ADMIN)? {
         return Ok(());

@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     barrier::Barrier,
+    bpf::gate::Gate,
     clients::Clients,
     clock,
     doors::{CONTROL_KEY, HTTP_KEY, Held, control_socket, http_socket},
@@ -28,10 +29,10 @@ use super::{
     hatchery::Arrival,
     inbox::Inbox,
     keepsakes::Keepsakes,
-    listeners::{Listeners, Sharing},
     lock::{LockError, PidFile},
     logs::{JOURNAL_KEY, Pump, PumpNotice, STAGE_KEY, Setup, Stage},
     meters::Meters,
+    ports::{Left, Ports},
     pump,
     runtime::Runtime,
     scrapes::Scrapes,
@@ -216,16 +217,14 @@ fn assemble(
     };
     let (http, http_state) = http_socket(http_port, &mut inventory.held);
     let (meters, unread) = Meters::open(&mut inventory.held, &inventory.workers);
-    let facts = facts(&runtime, &pump, inventory.rung, &meters, &http_state);
-    let notes = notes.iter().map(ToString::to_string).chain(http_state.err()).collect();
+    let notes =
+        notes.iter().map(ToString::to_string).chain(http_state.as_ref().err().cloned()).collect();
 
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
-    let mut sockets = listeners(&inventory);
     let mut keepsakes = Keepsakes::default();
-    let known = saved.apps.iter().map(|it| it.id).collect();
-    let needless =
-        sockets.adopt_all(&known, &mut inventory.held, |it, fd| keepsakes.socket(it, fd));
+    let (ports, needless) = open_ports(config, &mut inventory, &saved, &mut keepsakes);
+    let facts = facts(&runtime, &pump, inventory.rung, &meters, &ports, &http_state);
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
@@ -234,7 +233,7 @@ fn assemble(
         workers: Workers::new(runtime.mode(), inbox.clone()),
         clients: RefCell::new(None),
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
-        listeners: RefCell::new(sockets),
+        ports: RefCell::new(ports),
         meters: RefCell::new(meters),
         pump: RefCell::new(Some(pump)),
         store,
@@ -245,7 +244,7 @@ fn assemble(
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
-    keep_books(&shared);
+    keep_programs(&shared);
     for key in needless.into_iter().chain(unread) {
         shared.order(&Order::Release { key });
     }
@@ -259,6 +258,7 @@ fn assemble(
         world.begin(serve_http(Rc::clone(&shared), http));
     }
     world.begin(succession::listen(Rc::clone(&shared)));
+    world.begin(super::tasks::tend(Rc::clone(&shared)));
     world.begin(listen_to_threads(Rc::clone(&shared), hear));
     let mode = world.runtime.mode();
     world.begin(async move {
@@ -268,16 +268,18 @@ fn assemble(
     Ok((world, Start { now: clock::now(), facts, life, saved, survivors, notes }))
 }
 
-/// No sockets yet, but how they are to be shared.
-fn listeners(inventory: &Inventory) -> Listeners {
-    let mut listeners = Listeners::default();
-    if std::env::var("BUNPILOT_PORTS").is_ok_and(|it| it == "trap") {
-        listeners.share(Sharing::Trapped);
-    }
-    for (worker, _) in inventory.workers.iter().filter(|(_, it)| !it.life.gone) {
-        listeners.settled(worker.instance.app);
-    }
-    listeners
+/// Every app's port, and the names of what the guard need not keep any more.
+fn open_ports(
+    config: &Config,
+    inventory: &mut Inventory,
+    saved: &Saved,
+    keepsakes: &mut Keepsakes,
+) -> (Ports, Vec<String>) {
+    let apps = saved.apps.iter().map(|it| it.id).collect();
+    let alive = inventory.workers.iter().filter(|(_, it)| !it.life.gone);
+    let workers: Vec<WorkerId> = alive.map(|(worker, _)| *worker).collect();
+    let left = Left { held: &mut inventory.held, apps: &apps, workers: &workers };
+    Ports::open(left, &config.home, |it, fd| keepsakes.socket(it, fd))
 }
 
 fn open_store(
@@ -383,6 +385,7 @@ fn facts(
     pump: &Pump,
     rung: Rung,
     meters: &Meters,
+    ports: &Ports,
     http: &Result<String, String>,
 ) -> Facts {
     let trees = match rung {
@@ -395,6 +398,7 @@ fn facts(
         ("logs", pump.engine().to_string()),
         ("trees", trees.to_owned()),
         ("cpu", meters.engine()),
+        ("ports", ports.engine()),
         ("http", http.clone()),
     ];
     Facts {
@@ -411,9 +415,11 @@ fn keep(shared: &Shared, key: &str, fd: &impl AsFd) {
     keep_copy(shared, key, fd.as_fd().try_clone_to_owned());
 }
 
-/// Leaves the books of CPU time with the guard, so that they go on while there is no daemon.
-fn keep_books(shared: &Shared) {
-    for (key, fd) in shared.meters.borrow().keepsakes() {
+/// Leaves programs in the kernel with the guard, so that they go on while there is no daemon.
+fn keep_programs(shared: &Shared) {
+    let (meters, ports) = (shared.meters.borrow(), shared.ports.borrow());
+    let gate = ports.gate().into_iter().flat_map(Gate::keepsakes);
+    for (key, fd) in meters.keepsakes().chain(gate) {
         keep_copy(shared, &key, fd.try_clone_to_owned());
     }
 }

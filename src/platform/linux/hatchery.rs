@@ -37,7 +37,7 @@ impl Arrival {
 /// Asks the guard for a worker.
 pub(super) fn spawn(shared: &Shared, launch: Launch) {
     let worker = launch.worker;
-    let gift = shared.listeners.borrow_mut().expect(worker, launch.lane, &launch.spec);
+    let gift = shared.ports.borrow_mut().expect(worker, launch.lane, &launch.spec);
     match gift {
         Ok(gift) => {
             let spawn = plan(shared, &launch, gift);
@@ -98,7 +98,7 @@ pub(super) fn adopt(shared: &Shared, launch: Launch) -> Option<Voice> {
     });
     // The sockets were adopted before.
     let (lane, spec) = (launch.lane, &launch.spec);
-    let resumed = shared.listeners.borrow_mut().resume(worker, lane, spec, listens.as_deref());
+    let resumed = shared.ports.borrow_mut().resume(worker, lane, spec, listens.as_deref());
     if let Err(why) = resumed {
         tracing::warn!(%worker, why, "the worker's socket is not known any more");
     }
@@ -146,7 +146,7 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
         Notice::Untrapped { label, reason } => {
             if let Ok(worker) = label.parse() {
                 tracing::warn!(%worker, reason, "the worker must share its port by itself");
-                shared.listeners.borrow_mut().untrapped(worker);
+                shared.ports.borrow_mut().untrapped(worker);
             }
         }
         // Both belong to the inventory, which is complete before the loop begins.
@@ -158,7 +158,7 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
 fn took(shared: &Shared, worker: WorkerId, key: String, socket: OwnedFd) {
     let mut keepsakes = shared.keepsakes.borrow_mut();
     let copy = socket.try_clone();
-    match shared.listeners.borrow_mut().took(worker, &key, socket) {
+    match shared.ports.borrow_mut().took(worker, &key, socket) {
         Took::Needless => return shared.order(&Order::Release { key }),
         Took::Known => {}
         Took::New => match copy {
@@ -178,6 +178,9 @@ fn ended(shared: &Shared, worker: WorkerId, exit: Option<Exit>, gone: bool) {
         shared.inbox.push(Event::Exited(worker, exit));
     }
     if gone && keepsakes.gone(worker) {
+        if let Some(parting) = shared.ports.borrow_mut().parted(worker) {
+            shared.inbox.push(Event::Parted(worker, parting));
+        }
         shared.inbox.push(Event::Gone(worker));
     }
 }

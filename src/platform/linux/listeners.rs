@@ -345,6 +345,13 @@ impl Listeners {
         u16::try_from(position).ok()
     }
 
+    /// Whether the worker is to be given a socket and has not asked for it.
+    pub(super) fn is_unseated(&self, worker: WorkerId) -> bool {
+        let shared = self.apps.get(&worker.instance.app);
+        let seats = shared.and_then(|it| it.present.get(&worker));
+        seats.is_some_and(|it| it.keys.is_empty()) && !self.alone.contains(&worker)
+    }
+
     /// Gives a worker its place among those of its app.
     fn seat(
         &mut self,

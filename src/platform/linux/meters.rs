@@ -45,7 +45,7 @@ impl Meters {
         let alive = workers.values().filter(|it| !it.life.gone).map(|it| it.life.pid);
         let books = Books::open(kept, alive);
         match &books {
-            Ok(_) | Err(Refusal::Off) => (),
+            Ok(_) | Err(Refusal::Off { .. }) => (),
             Err(why @ Refusal::Forbidden) => tracing::info!(%why, "CPU time is read from clocks"),
             Err(why) => tracing::warn!(%why, "CPU time is read from clocks"),
         }

@@ -74,6 +74,13 @@ pub(super) fn trap_bind() -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Whether a child could have its bind(2) asked about; a thread that ends at once tries.
+pub fn try_trap() -> Result<(), Errno> {
+    let tried = std::thread::Builder::new().spawn(|| trap_bind().map(drop));
+    let tried = tried.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+    tried.join().unwrap_or(Err(Errno::INVAL))
+}
+
 fn install() -> Result<OwnedFd, Errno> {
     // While it waits for the answer only death interrupts it; kernels before 5.19 do not know
     // how, and the call may begin anew.

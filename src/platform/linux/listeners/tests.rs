@@ -16,7 +16,7 @@ fn worker(index: u16, generation: u32) -> WorkerId {
     WorkerId::new(APP, index, generation)
 }
 
-fn spec(port: u16, clustering: Value) -> AppSpec {
+fn spec(port: u16, clustering: &Value) -> AppSpec {
     let raw = json!({
         "name": "web", "script": "/bin/true", "port": port, "instances": 3,
         "clustering": clustering,
@@ -52,7 +52,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(clustering: Value) -> Self {
+    fn new(clustering: &Value) -> Self {
         let spec = spec(free_port(), clustering);
         let mut listeners = Listeners::default();
         listeners.share(Sharing::Trapped);
@@ -113,7 +113,7 @@ fn auto() -> Value {
 
 #[test]
 fn the_order_of_listening_is_the_order_of_the_kernel() {
-    let mut stage = Stage::new(auto());
+    let mut stage = Stage::new(&auto());
     // not the order of the places, and not that of the keys as text
     let last = stage.spawn(worker(2, 1), Lane::A, HERE);
     let first = stage.spawn(worker(0, 1), Lane::A, HERE);
@@ -146,7 +146,7 @@ fn the_order_of_listening_is_the_order_of_the_kernel() {
 #[test]
 fn weights_are_kept() {
     let clustering = json!({ "enabled": true, "strategy": "auto", "weights": [6, 1, 1] });
-    let mut stage = Stage::new(clustering);
+    let mut stage = Stage::new(&clustering);
     let sockets = [0, 1, 2].map(|index| stage.spawn(worker(index, 1), Lane::A, HERE));
     for index in 0..3 {
         stage.listeners.admit(worker(index, 1));
@@ -164,7 +164,7 @@ fn weights_are_kept() {
 
 #[test]
 fn an_address_nobody_listens_on_any_more_is_closed() {
-    let mut stage = Stage::new(auto());
+    let mut stage = Stage::new(&auto());
     let port = stage.spec.port.unwrap().get();
     let other = IpAddr::from([127, 0, 0, 2]);
     let old = stage.spawn(worker(0, 1), Lane::A, other);
@@ -188,7 +188,7 @@ fn an_address_nobody_listens_on_any_more_is_closed() {
 
 #[test]
 fn a_socket_its_worker_shut_down_is_counted_no_more() {
-    let mut stage = Stage::new(auto());
+    let mut stage = Stage::new(&auto());
     let sockets = [0, 1, 2].map(|index| stage.spawn(worker(index, 1), Lane::A, HERE));
     rustix::net::shutdown(&sockets[0], Shutdown::Both).unwrap();
     stage.listeners.forget(worker(0, 1));
@@ -207,7 +207,7 @@ fn a_socket_its_worker_shut_down_is_counted_no_more() {
 #[test]
 fn a_port_somebody_else_has_is_refused() {
     let stranger = TcpListener::bind((HERE, 0)).unwrap();
-    let spec = spec(stranger.local_addr().unwrap().port(), auto());
+    let spec = spec(stranger.local_addr().unwrap().port(), &auto());
     let mut listeners = Listeners::default();
     listeners.share(Sharing::Trapped);
     let why = listeners.open(APP, &spec).unwrap_err();
@@ -224,7 +224,7 @@ fn a_port_somebody_else_has_is_refused() {
 
 #[test]
 fn a_socket_of_a_closed_app_is_let_go() {
-    let mut stage = Stage::new(auto());
+    let mut stage = Stage::new(&auto());
     stage.listeners.expect(worker(0, 1), Lane::A, &stage.spec).unwrap();
     stage.listeners.close(APP);
     let port = stage.spec.port.unwrap().get();
@@ -238,11 +238,11 @@ fn a_socket_of_a_closed_app_is_let_go() {
 #[test]
 fn inherited_and_trapped_sockets_of_one_address_are_one_group() {
     let everywhere = Place::ours(0).address.ip();
-    let mut stage = Stage::new(auto());
+    let mut stage = Stage::new(&auto());
     let trapped = stage.spawn(worker(0, 1), Lane::A, everywhere);
     stage.listeners.admit(worker(0, 1));
     let port = stage.spec.port.unwrap().get();
-    let inherit = spec(port, json!({ "enabled": true, "strategy": "inherit" }));
+    let inherit = spec(port, &json!({ "enabled": true, "strategy": "inherit" }));
     let kept = stage.listeners.open(APP, &inherit).unwrap();
     assert_eq!(kept.len(), 6);
     let gift = stage.listeners.expect(worker(0, 2), Lane::B, &inherit).unwrap();
