@@ -10,6 +10,7 @@ mod cpu;
 mod crowd;
 mod defects;
 mod deploy;
+mod doctor;
 mod fallbacks;
 mod keeping;
 mod log_storm;
