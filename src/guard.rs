@@ -17,6 +17,7 @@ mod procfs;
 mod respawn;
 mod socket;
 mod table;
+mod trap;
 mod tree;
 mod ward;
 mod watch;
@@ -25,7 +26,8 @@ pub mod wire;
 use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
-pub use respawn::{Stray, respawn, strays};
+pub use respawn::{State, Stray, respawn, strays};
+pub use trap::can_trap;
 pub(crate) use tree::cgroup::{can_enter, home_folder, own_folder, worker_folder};
 
 use crate::domain::Exit;

@@ -5,7 +5,8 @@
 //!
 //! `bunpilot <command>` is the CLI, gone in a moment. The **daemon** decides everything. The
 //! **guard** is the parent of the daemon and of every worker: it spawns, reaps and keeps the
-//! descriptors that must outlive the daemon, and decides nothing.
+//! descriptors that must outlive the daemon, and decides nothing. Where workers share a port
+//! without knowing it, it also answers their bind(2): `guard::trap`.
 //!
 //! # The rooms, in reading order
 //!

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     domain::{Exit, Pid, Signal},
-    platform::sys::{self, Parent, Plan, SpawnError, Step},
+    platform::sys::{self, Bind, Parent, Plan, SpawnError, Step},
 };
 
 /// The daemon, as its guard sees it.
@@ -188,7 +188,7 @@ fn start(argv: &[OsString]) -> Result<(Pid, Socket), SpawnError> {
     let (out, err) = (io::stdout(), io::stderr());
     let fds = vec![null.as_fd(), out.as_fd(), err.as_fd(), theirs.as_fd()];
     let plan = own_plan(argv, (FD_VARIABLE, "3"), fds, Parent::Caller).map_err(prepare)?;
-    Ok((sys::spawn(plan)?, socket))
+    Ok((sys::spawn(plan)?.pid, socket))
 }
 
 /// The plan of a process of bunpilot itself: same user, same folder, same environment.
@@ -223,5 +223,6 @@ pub(super) fn own_plan<'a>(
         user: None,
         cgroup: None,
         parent,
+        bind: Bind::Free,
     })
 }

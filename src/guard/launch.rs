@@ -25,16 +25,17 @@ use rustix::{
 use super::{
     harmless,
     procfs::Process,
-    tree::{Forest, MARK_VARIABLE, Orphans, Tree},
+    trap,
+    tree::{Forest, MARK_VARIABLE, Orphans, TRAP_VARIABLE, Tree},
     wire::{Channel, Life, Output, Role, Spawn},
 };
 use crate::{
     domain::{Moment, User},
-    platform::sys::{self, Parent, Plan, SpawnError, Step},
+    platform::sys::{self, Bind, Born, Parent, Plan, SpawnError, Step},
 };
 
 /// Variables that would mislead a worker if they came from anywhere else.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -42,6 +43,7 @@ const OURS: [&str; 7] = [
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NOTIFY_SOCKET",
     MARK_VARIABLE,
+    TRAP_VARIABLE,
 ];
 /// Where programs are looked for if the worker's environment has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -54,6 +56,8 @@ pub(super) struct Launched {
     pub(super) life: Life,
     pub(super) fds: BTreeMap<Role, OwnedFd>,
     pub(super) tree: Tree,
+    /// Why its port is not opened for it as ordered.
+    pub(super) untrapped: Option<String>,
 }
 
 /// Limits of open files as they were before the guard raised its own.
@@ -76,41 +80,70 @@ pub(super) fn launch(
     {
         harmless(std::fs::remove_file(path));
     }
-    let (pid, tree, spawned) = result?;
+    let Start { born, tree, spawned, untrapped } = result?;
+    let pid = born.pid;
     // it cannot be anybody else's yet: only the guard reaps it, and has not
     let started_ticks = Process::read(pid.0).map_or(0, |process| process.started_ticks);
-    let Spawn { label, note, .. } = spawn;
-    let life = Life { label, note, pid, started_ticks, spawned, exit: None, gone: false };
-    Ok(Launched { life, fds: std::mem::take(&mut ends.ours), tree })
+    let Spawn { label, note, trap, .. } = spawn;
+    let life = Life {
+        label,
+        note,
+        pid,
+        started_ticks,
+        spawned,
+        exit: None,
+        gone: false,
+        trap: trap.filter(|_| born.trap.is_some()),
+        listens: Vec::new(),
+    };
+    let mut fds = std::mem::take(&mut ends.ours);
+    fds.extend(born.trap.map(|trap| (Role::Trap, trap)));
+    Ok(Launched { life, fds, tree, untrapped })
 }
 
-fn start(
-    spawn: &Spawn,
-    ends: &Ends<'_>,
-    forest: &Forest,
-    nofile: Nofile,
-) -> Result<(crate::domain::Pid, Tree, Moment), String> {
+/// A worker that began.
+struct Start {
+    born: Born,
+    tree: Tree,
+    spawned: Moment,
+    untrapped: Option<String>,
+}
+
+fn start(spawn: &Spawn, ends: &Ends<'_>, forest: &Forest, nofile: Nofile) -> Result<Start, String> {
     let group = forest.group(&spawn.label);
     // without a cgroup of its own (their number may be limited) a worker is still worth having
-    let folder = group.as_ref().and_then(|group| group.make().ok());
-    let mark = forest.mark(&spawn.label);
-    let plan = || plan(spawn, ends, &mark, nofile);
-    let spawned = Moment::from_boot(sys::monotonic_now());
-    let mut outcome = sys::spawn(Plan { cgroup: folder.as_ref().map(|fd| fd.as_fd()), ..plan()? });
+    let mut folder = group.as_ref().and_then(|group| group.make().ok());
     let mut tree = match group {
         Some(group) if folder.is_some() => Tree::Cgroup(group),
         Some(_) | None => Tree::Session(Orphans::Ours),
     };
-    if matches!(&outcome, Err(SpawnError { step: Step::Cgroup, .. })) {
-        tree.remove();
-        tree = Tree::Session(Orphans::Ours);
-        outcome = sys::spawn(plan()?);
-    }
-    match outcome {
-        Ok(pid) => Ok((pid, tree, spawned)),
-        Err(error) => {
-            tree.remove();
-            Err(explain(spawn, &error))
+    let mark = forest.mark(&spawn.label);
+    let mut untrapped = spawn.trap.as_ref().and_then(|_| trap::can_look().err());
+    loop {
+        let spawned = Moment::from_boot(sys::monotonic_now());
+        let trapped = spawn.trap.is_some() && untrapped.is_none();
+        let mut plan = plan(spawn, ends, &mark, nofile)?;
+        plan.cgroup = folder.as_ref().map(|fd| fd.as_fd());
+        if trapped {
+            plan.bind = Bind::Trapped;
+            plan.env.push(c_string(OsStr::new(&format!("{TRAP_VARIABLE}=1")))?);
+        }
+        let outcome = sys::spawn(plan);
+        match outcome {
+            Ok(born) => return Ok(Start { born, tree, spawned, untrapped }),
+            Err(SpawnError { step: Step::Cgroup, .. }) if folder.is_some() => {
+                tree.remove();
+                tree = Tree::Session(Orphans::Ours);
+                folder = None;
+            }
+            Err(SpawnError { step: Step::Trap, source }) if trapped => {
+                let errno = Errno::from_io_error(&source).unwrap_or(Errno::INVAL);
+                untrapped = Some(trap::explain(errno));
+            }
+            Err(error) => {
+                tree.remove();
+                return Err(explain(spawn, &error));
+            }
         }
     }
 }
@@ -249,6 +282,7 @@ fn plan<'a>(
         user: spawn.user,
         cgroup: None,
         parent: Parent::Caller,
+        bind: Bind::Free,
     })
 }
 
@@ -380,6 +414,7 @@ fn explain(spawn: &Spawn, error: &SpawnError) -> String {
             .to_owned(),
         Step::Limit => format!("cannot set the resource limits: {}", words(errno)),
         Step::Descriptors => format!("cannot pass its descriptors on: {}", words(errno)),
+        Step::Trap => format!("cannot watch over its port: {}", words(errno)),
         Step::User => {
             let User { uid, gid } = spawn.user.unwrap_or(User { uid: 0, gid: 0 });
             format!("cannot become user {uid}, group {gid}: {}", words(errno))

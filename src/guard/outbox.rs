@@ -19,6 +19,8 @@ pub(super) enum Pending {
     SpawnFailed { label: String, reason: String },
     Exited(String),
     Gone(String),
+    Took { label: String, key: String },
+    Untrapped { label: String, reason: String },
     Held(String),
     InventoryEnd { rung: Rung, nofile_soft: Option<u64> },
 }
@@ -43,6 +45,8 @@ impl Outbox {
                 Pending::Exited(label) | Pending::Gone(label) => *label != sent,
                 Pending::Worker(_)
                 | Pending::SpawnFailed { .. }
+                | Pending::Took { .. }
+                | Pending::Untrapped { .. }
                 | Pending::Held(_)
                 | Pending::InventoryEnd { .. } => true,
             });
@@ -113,6 +117,13 @@ fn compose<'a>(
         Pending::Gone(label) => {
             table.find(label)?;
             alone(Notice::Gone { label: label.clone() })
+        }
+        Pending::Took { label, key } => {
+            let notice = Notice::Took { label: label.clone(), key: key.clone() };
+            Some((notice, vec![held.get(key)?.as_fd()]))
+        }
+        Pending::Untrapped { label, reason } => {
+            alone(Notice::Untrapped { label: label.clone(), reason: reason.clone() })
         }
         Pending::Held(key) => {
             Some((Notice::Held { key: key.clone() }, vec![held.get(key)?.as_fd()]))

@@ -22,9 +22,9 @@ use super::{
     GuardError,
     keeper::own_plan,
     link::Link,
-    procfs::Process,
+    procfs::{self, Process},
     socket::Socket,
-    tree::Forest,
+    tree::{Forest, TRAP_VARIABLE},
     wire::{Life, Role},
 };
 use crate::{
@@ -60,9 +60,9 @@ pub fn respawn(
     let plan = own_plan(guard_argv, (HANDOVER_VARIABLE, &nofile), fds, Parent::Callers)
         .map_err(prepare("its arguments"))?;
     let program = || guard_argv.first().map(|word| word.display().to_string()).unwrap_or_default();
-    let pid =
+    let born =
         sys::spawn(plan).map_err(|source| GuardError::Start { program: program(), source })?;
-    Ok((Link::new(ours)?, pid))
+    Ok((Link::new(ours)?, born.pid))
 }
 
 /// What a guard begins with.
@@ -99,6 +99,18 @@ pub struct Stray {
     pub roles: Vec<Role>,
     /// Its output pipes, opened anew. Its channel and notify socket died with their holders.
     pub fds: Vec<OwnedFd>,
+    /// What it can still do.
+    pub state: State,
+}
+
+/// What a worker nobody watches can still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// All it ever could.
+    Whole,
+    /// It had a [`Trap`](super::wire::Trap): it serves, but can never bind again, and who gets
+    /// the next connection nobody can say any more.
+    Bereft,
 }
 
 /// Finds workers of `home` whose guard *and* daemon were killed.
@@ -129,8 +141,12 @@ fn stray(label: String, process: Process) -> Option<Stray> {
         spawned: Moment::from_boot(since_boot),
         exit: None,
         gone: false,
+        trap: None,
+        listens: Vec::new(),
     };
-    Some(Stray { life, roles, fds })
+    let bereft = procfs::environ(process.pid, TRAP_VARIABLE).is_some();
+    let state = if bereft { State::Bereft } else { State::Whole };
+    Some(Stray { life, roles, fds, state })
 }
 
 /// Opens the read end of the pipe a process has as descriptor `number`, if it is one.

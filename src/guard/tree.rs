@@ -19,6 +19,9 @@ use crate::domain::{Pid, Signal};
 
 /// Environment variable every worker and its descendants carry.
 pub(super) const MARK_VARIABLE: &str = "BUNPILOT_WORKER_MARK";
+/// Environment variable of workers whose bind(2) somebody must answer, see
+/// [`Trap`](super::wire::Trap).
+pub(super) const TRAP_VARIABLE: &str = "BUNPILOT_WORKER_TRAP";
 
 /// Whether a signal to a whole tree reached all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! meant, and a stuck daemon holds up nothing.
 
 mod orders;
+mod traps;
 mod wait;
 
 use std::{
@@ -25,6 +26,7 @@ use super::{
     say,
     socket::Progress,
     table::{Leader, Sentence, Table, Worker},
+    trap::Looks,
     tree::{self, Forest, Tree, cgroup, session::Census},
     ward::Ward,
 };
@@ -43,6 +45,7 @@ pub(super) struct Watch {
     outbox: Outbox,
     forest: Forest,
     nofile: Nofile,
+    looks: Looks,
     /// When the kernel may be asked again to take descriptors.
     starved_until: Option<Duration>,
     /// When all processes may be looked at again, on the session rung.
@@ -77,10 +80,12 @@ impl Watch {
             GuardError::Prepare { what: "adoption of orphans", source: errno.into() }
         })?;
         let own = getrlimit(Resource::Nofile);
-        // every worker costs up to five descriptors; where this is refused, fewer fit
+        // every worker costs up to six descriptors; where this is refused, fewer fit
         harmless(setrlimit(Resource::Nofile, Rlimit { current: own.maximum, ..own }));
         let signals = sys::block_signals(&SIGNALS)
             .map_err(|source| GuardError::Prepare { what: "its signals", source })?;
+        let looks =
+            Looks::new().map_err(|source| GuardError::Prepare { what: "its bell", source })?;
         let argv = config.daemon_argv;
         let (keeper, soft) = match origin {
             Origin::First => (Keeper::new(argv), own.current),
@@ -96,6 +101,7 @@ impl Watch {
             outbox: Outbox::default(),
             forest: Forest::new(&config.home, config.grip),
             nofile: Nofile { soft },
+            looks,
             starved_until: None,
             next_census: Duration::ZERO,
         })
@@ -116,6 +122,7 @@ impl Watch {
             self.obey(WAITING_MAX);
             end = end.or(self.look_after_wards(&ready));
             self.look_after_trees();
+            self.look_after_traps(&ready);
             if let Some(exit) = end {
                 self.tell();
                 self.forest.remove();

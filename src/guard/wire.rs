@@ -4,11 +4,13 @@
 //! the frames and the descriptors that go with them.
 
 mod codec;
+mod fields;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf};
 
 pub use codec::WireError;
 use codec::{Reader, Writer};
+use fields::{read_exit, read_life, read_role, read_spawn, write_exit, write_spawn, write_worker};
 
 use crate::{
     domain::{Exit, Moment, Pid, Signal, User},
@@ -92,6 +94,21 @@ pub struct Spawn {
     pub out: Output,
     /// Where its standard error goes.
     pub err: Output,
+    /// Whether its port is opened for it without its knowledge.
+    pub trap: Option<Trap>,
+}
+
+/// A port a worker opens with bind(2) and finds opened already: its socket is replaced by one
+/// the guard holds, which listens on the address it asked for.
+///
+/// Everything else it binds is its own. The sockets are held as `<key>/<number>`, one for each
+/// address; numbers grow in the order in which sockets of all workers began to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// The TCP port, of any address.
+    pub port: u16,
+    /// What its sockets' keys begin with.
+    pub key: String,
 }
 
 /// Where a stream of a worker goes.
@@ -133,6 +150,10 @@ pub struct Life {
     pub exit: Option<Exit>,
     /// Whether no process of it is left.
     pub gone: bool,
+    /// The port that is opened for it; the guard has the descriptor ([`Role::Trap`]).
+    pub trap: Option<Trap>,
+    /// Keys of the held sockets it has been given in place of its own.
+    pub listens: Vec<String>,
 }
 
 /// What a descriptor that comes with a worker is for.
@@ -146,6 +167,8 @@ pub enum Role {
     Channel,
     /// The bound datagram socket of its `NOTIFY_SOCKET`; does not block, reports credentials.
     Notify,
+    /// Where its bind(2) waits for an answer, see [`Trap`].
+    Trap,
 }
 
 /// How the guard knows which processes belong to a worker.
@@ -181,6 +204,21 @@ pub enum Notice {
     Gone {
         /// Which.
         label: String,
+    },
+    /// A worker now listens on a held socket, of which a copy comes with this notice. Whoever
+    /// releases it must shut it down as well.
+    Took {
+        /// Which worker.
+        label: String,
+        /// Under which key it is held.
+        key: String,
+    },
+    /// A worker opens its port itself, although a [`Trap`] was ordered.
+    Untrapped {
+        /// Which.
+        label: String,
+        /// Why, in words.
+        reason: String,
     },
     /// A held descriptor; a copy of it comes with this notice.
     Held {
@@ -285,6 +323,14 @@ impl Notice {
                 });
                 to.option(*nofile_soft, Writer::u64);
             }
+            Self::Took { label, key } => {
+                tagged(&mut to, 6, label);
+                to.text(key);
+            }
+            Self::Untrapped { label, reason } => {
+                tagged(&mut to, 7, label);
+                to.text(reason);
+            }
         }
         to.0
     }
@@ -302,6 +348,8 @@ impl Notice {
                 rung: if from.flag()? { Rung::Session } else { Rung::Cgroup },
                 nofile_soft: from.option(Reader::u64)?,
             },
+            6 => Self::Took { label: from.text()?, key: from.text()? },
+            7 => Self::Untrapped { label: from.text()?, reason: from.text()? },
             tag => return Err(WireError::Tag(tag)),
         };
         from.end()?;
@@ -312,128 +360,6 @@ impl Notice {
 fn tagged(to: &mut Writer, tag: u8, text: &str) {
     to.u8(tag);
     to.text(text);
-}
-
-fn write_spawn(to: &mut Writer, spawn: &Spawn) {
-    to.text(&spawn.label);
-    to.text(&spawn.note);
-    to.list(&spawn.argv, |to, argument| to.os(argument));
-    to.list(&spawn.env, |to, (name, value)| {
-        to.os(name);
-        to.os(value);
-    });
-    to.path(&spawn.cwd);
-    to.option(spawn.user, |to, user| {
-        to.u32(user.uid);
-        to.u32(user.gid);
-    });
-    to.list(&spawn.limits, |to, (name, value)| {
-        to.text(name);
-        to.option(*value, Writer::u64);
-    });
-    to.list(&spawn.listen, |to, key| to.text(key));
-    to.u8(match spawn.channel {
-        Channel::Off => 0,
-        Channel::Json => 1,
-    });
-    to.option(spawn.notify.as_deref(), Writer::path);
-    write_output(to, spawn.out);
-    write_output(to, spawn.err);
-}
-
-fn read_spawn(from: &mut Reader<'_>) -> Result<Spawn, WireError> {
-    Ok(Spawn {
-        label: from.text()?,
-        note: from.text()?,
-        argv: from.list(Reader::os)?,
-        env: from.list(|from| Ok((from.os()?, from.os()?)))?,
-        cwd: from.path()?,
-        user: from.option(|from| Ok(User { uid: from.u32()?, gid: from.u32()? }))?,
-        limits: from.list(|from| Ok((from.text()?, from.option(Reader::u64)?)))?,
-        listen: from.list(Reader::text)?,
-        channel: if from.flag()? { Channel::Json } else { Channel::Off },
-        notify: from.option(Reader::path)?,
-        out: read_output(from)?,
-        err: read_output(from)?,
-    })
-}
-
-fn write_output(to: &mut Writer, output: Output) {
-    to.option(
-        match output {
-            Output::Pipe { bytes } => Some(bytes),
-            Output::Nowhere => None,
-        },
-        Writer::u32,
-    );
-}
-
-fn read_output(from: &mut Reader<'_>) -> Result<Output, WireError> {
-    Ok(from.option(Reader::u32)?.map_or(Output::Nowhere, |bytes| Output::Pipe { bytes }))
-}
-
-fn write_worker(to: &mut Writer, life: &Life, roles: &[Role]) {
-    to.text(&life.label);
-    to.text(&life.note);
-    to.i32(life.pid.0);
-    to.u64(life.started_ticks);
-    let nanos = life.spawned.since_boot().as_nanos();
-    to.u64(u64::try_from(nanos).unwrap_or(u64::MAX));
-    to.option(life.exit, write_exit);
-    to.u8(u8::from(life.gone));
-    to.list(roles, |to, role| {
-        to.u8(match role {
-            Role::Out => 0,
-            Role::Err => 1,
-            Role::Channel => 2,
-            Role::Notify => 3,
-        });
-    });
-}
-
-fn read_life(from: &mut Reader<'_>) -> Result<Life, WireError> {
-    Ok(Life {
-        label: from.text()?,
-        note: from.text()?,
-        pid: Pid(from.i32()?),
-        started_ticks: from.u64()?,
-        spawned: Moment::from_boot(Duration::from_nanos(from.u64()?)),
-        exit: from.option(read_exit)?,
-        gone: from.flag()?,
-    })
-}
-
-fn read_role(from: &mut Reader<'_>) -> Result<Role, WireError> {
-    match from.u8()? {
-        0 => Ok(Role::Out),
-        1 => Ok(Role::Err),
-        2 => Ok(Role::Channel),
-        3 => Ok(Role::Notify),
-        tag => Err(WireError::Tag(tag)),
-    }
-}
-
-fn write_exit(to: &mut Writer, exit: Exit) {
-    match exit {
-        Exit::Code(code) => {
-            to.u8(0);
-            to.i32(code);
-        }
-        Exit::Signal(signal) => {
-            to.u8(1);
-            to.i32(signal);
-        }
-        Exit::Unknown => to.u8(2),
-    }
-}
-
-fn read_exit(from: &mut Reader<'_>) -> Result<Exit, WireError> {
-    match from.u8()? {
-        0 => Ok(Exit::Code(from.i32()?)),
-        1 => Ok(Exit::Signal(from.i32()?)),
-        2 => Ok(Exit::Unknown),
-        tag => Err(WireError::Tag(tag)),
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ mod pidfd;
 pub mod reuseport;
 #[cfg(target_os = "linux")]
 pub mod ring;
+pub mod seccomp;
 mod signal;
+pub mod sockopt;
 mod spawn;
 mod watch;
 
@@ -26,5 +28,5 @@ pub use code::forget_code;
 pub use descriptor::take_inherited;
 pub use pidfd::pidfd_exit_status;
 pub use signal::{block_signals, kill, pidfd_signal, read_signal};
-pub use spawn::{Parent, Plan, SpawnError, Step, spawn};
+pub use spawn::{Bind, Born, Parent, Plan, SpawnError, Step, spawn};
 pub use watch::watch;

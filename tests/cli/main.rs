@@ -23,4 +23,5 @@ mod reload;
 mod sharing;
 mod survival;
 mod test;
+mod trapped;
 mod trees;

@@ -21,7 +21,7 @@ fn pids(rows: &[Row]) -> Vec<u32> {
 
 /// Reloads `web` under load: every worker is another one afterwards. What became of the questions.
 #[track_caller]
-fn reload_under_load(home: &Home, port: u16, count: usize) -> Tally {
+pub(crate) fn reload_under_load(home: &Home, port: u16, count: usize) -> Tally {
     let before = pids(&home.online("web", count));
     let load = Load::start(port, Clients::Fresh, CLIENTS);
     load.flows(ANSWERS);

@@ -2,7 +2,7 @@
 //!
 //! `BUNPILOT_ROUNDS=200 cargo test --test cli survival:: -- --nocapture` for the long version.
 
-mod both;
+pub(crate) mod both;
 mod ledger;
 mod verbs;
 

@@ -129,6 +129,7 @@ impl House {
             notify: None,
             out: Output::Pipe { bytes: 256 << 10 },
             err: Output::Pipe { bytes: 256 << 10 },
+            trap: None,
         }
     }
 
@@ -159,6 +160,22 @@ impl House {
     pub(crate) fn exited(&mut self, label: &str) -> Exit {
         self.find(label, |notice, _| match notice {
             Notice::Exited { exit, .. } => Some(exit),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// The next held socket the worker was given, and its key.
+    pub(crate) fn took(&mut self, label: &str) -> (String, OwnedFd) {
+        self.find(label, |notice, mut fds| match notice {
+            Notice::Took { key, .. } => Some((key, fds.pop().unwrap())),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// Why the worker opens its port itself.
+    pub(crate) fn untrapped(&mut self, label: &str) -> String {
+        self.find(label, |notice, _| match notice {
+            Notice::Untrapped { reason, .. } => Some(reason),
             other => panic!("{other:?}"),
         })
     }
@@ -196,6 +213,8 @@ impl House {
             Notice::Worker(life, _) => life.label == label,
             Notice::SpawnFailed { label: about, .. }
             | Notice::Exited { label: about, .. }
+            | Notice::Took { label: about, .. }
+            | Notice::Untrapped { label: about, .. }
             | Notice::Gone { label: about } => about == label,
             Notice::Held { .. } | Notice::InventoryEnd { .. } => false,
         };
@@ -246,7 +265,11 @@ impl House {
                     assert_eq!(nofile_soft, Some(99));
                     return (workers, held, rung);
                 }
-                Notice::SpawnFailed { .. } | Notice::Exited { .. } | Notice::Gone { .. } => {}
+                Notice::SpawnFailed { .. }
+                | Notice::Exited { .. }
+                | Notice::Took { .. }
+                | Notice::Untrapped { .. }
+                | Notice::Gone { .. } => {}
             }
         }
         panic!("the inventory has an end")

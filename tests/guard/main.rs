@@ -15,6 +15,7 @@
 mod daemons;
 mod exits;
 mod house;
+mod ports;
 mod recovery;
 mod roles;
 mod spawning;
@@ -47,6 +48,12 @@ const TESTS: &[Test] = &[
     ("a_new_guard_takes_over_in_a_cgroup", recovery::a_new_guard_takes_over_in_a_cgroup),
     ("a_new_guard_takes_over_in_a_session", recovery::a_new_guard_takes_over_in_a_session),
     ("a_new_guard_restarts_the_daemon", recovery::a_new_guard_restarts_the_daemon),
+    ("unmodified_servers_share_a_port", ports::unmodified_servers_share_a_port),
+    ("the_next_life_listens_on_the_same_socket", ports::the_next_life_listens_on_the_same_socket),
+    ("each_address_has_a_socket_of_its_own", ports::each_address_has_a_socket_of_its_own),
+    ("what_is_not_the_port_is_its_own", ports::what_is_not_the_port_is_its_own),
+    ("a_new_guard_answers_as_well", ports::a_new_guard_answers_as_well),
+    ("a_trap_that_cannot_be_set_is_said", ports::a_trap_that_cannot_be_set_is_said),
     ("strays_are_found", recovery::strays_are_found),
     ("an_idle_guard_is_small_and_sleeps", exits::an_idle_guard_is_small_and_sleeps),
 ];

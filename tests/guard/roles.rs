@@ -37,6 +37,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         "as-heir" => inherit(&folder()),
         "as-speaker" => speak(&folder()),
         "as-waiter" => wait_for_signal(),
+        "as-server" => crate::ports::be_server(&arguments[1..]),
         "as-failure" => return Some(ExitCode::from(33)),
         _ => return None,
     }
@@ -105,6 +106,8 @@ fn bury_all() {
             Notice::Worker(..)
             | Notice::SpawnFailed { .. }
             | Notice::Exited { .. }
+            | Notice::Took { .. }
+            | Notice::Untrapped { .. }
             | Notice::Held { .. }
             | Notice::InventoryEnd { .. } => return true,
         }
@@ -139,7 +142,11 @@ fn speak(home: &Path) {
             }
             Notice::Gone { .. } => over = true,
             Notice::InventoryEnd { .. } => over = !found,
-            Notice::SpawnFailed { .. } | Notice::Exited { .. } | Notice::Held { .. } => {}
+            Notice::SpawnFailed { .. }
+            | Notice::Exited { .. }
+            | Notice::Took { .. }
+            | Notice::Untrapped { .. }
+            | Notice::Held { .. } => {}
         }
         !over
     });
@@ -260,7 +267,7 @@ fn record(folder: &Path) {
                     }
                 }
                 Notice::SpawnFailed { reason, .. } => panic!("{reason}"),
-                Notice::Held { .. } => {}
+                Notice::Took { .. } | Notice::Untrapped { .. } | Notice::Held { .. } => {}
             }
         }
         if over == RECORDED && pipes.is_empty() {

@@ -20,7 +20,7 @@ use super::Aftermath;
 use crate::{
     domain::{Pid, Signal},
     guard::{cgroup_name, harmless, hash, procfs},
-    platform::sys::{self, Parent, Plan, Step},
+    platform::sys::{self, Bind, Parent, Plan, Step},
 };
 
 /// The folder of all workers of one home.
@@ -95,6 +95,7 @@ pub(crate) fn can_enter(dir: &OwnedFd) -> bool {
         user: None,
         cgroup: Some(dir.as_fd()),
         parent: Parent::Caller,
+        bind: Bind::Free,
     };
     sys::spawn(plan).is_err_and(|error| error.step == Step::Execute)
 }

@@ -75,6 +75,7 @@ impl Watch {
         };
         match outcome {
             Ok(launched) => {
+                let untrapped = launched.untrapped;
                 self.table.insert(Worker {
                     life: launched.life,
                     fds: launched.fds,
@@ -83,7 +84,10 @@ impl Watch {
                     events: None,
                     sentence: Sentence::None,
                 });
-                self.notify(Pending::Worker(label));
+                self.notify(Pending::Worker(label.clone()));
+                if let Some(reason) = untrapped {
+                    self.notify(Pending::Untrapped { label, reason });
+                }
             }
             Err(reason) => self.notify(Pending::SpawnFailed { label, reason }),
         }

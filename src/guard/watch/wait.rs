@@ -8,6 +8,7 @@ use rustix::{
 };
 
 use super::{Duration, Leader, Process, Tree, Watch, sys};
+use crate::guard::wire::Role;
 
 /// What polling saw; everything else is looked at in any case.
 #[derive(Debug, Default)]
@@ -16,13 +17,19 @@ pub(super) struct Ready {
     pub(super) senior: bool,
     /// Labels of wards with news.
     pub(super) wards: BTreeSet<String>,
+    /// Labels of workers one of whose threads waits for an answer.
+    pub(super) asking: Vec<String>,
+    /// Labels of workers none of whose threads will ever again.
+    pub(super) silent: Vec<String>,
 }
 
 impl Watch {
     /// Sleeps until something happens or is due.
     pub(super) fn wait(&self) -> Ready {
         let mut ready = Ready::default();
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let bell = self.looks.bell();
+        let mut fds =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
         if let Some(socket) = &self.keeper.socket {
             fds.push(PollFd::new(socket, self.socket_interest(socket.mid_frame())));
         }
@@ -38,6 +45,16 @@ impl Watch {
                 wards.push(&worker.life.label);
             }
         }
+        let first_trap = fds.len();
+        let mut traps = Vec::new();
+        for worker in self.table.iter() {
+            let label = &worker.life.label;
+            let trap = worker.fds.get(&Role::Trap).filter(|_| !self.looks.is_busy(label));
+            if let Some(trap) = trap {
+                fds.push(PollFd::new(trap, PollFlags::IN));
+                traps.push(label);
+            }
+        }
         for worker in self.table.iter().filter(|worker| worker.lingers()) {
             fds.extend(worker.events.as_ref().map(|file| PollFd::new(file, PollFlags::PRI)));
         }
@@ -50,6 +67,14 @@ impl Watch {
         ready.senior = first_ward > senior && fds.get(senior).is_some_and(news);
         let with_news = fds.iter().skip(first_ward).zip(wards).filter(|(fd, _)| news(fd));
         ready.wards = with_news.map(|(_, label)| label.clone()).collect();
+        for (fd, label) in fds.iter().skip(first_trap).zip(traps) {
+            let events = fd.revents();
+            if events.contains(PollFlags::IN) {
+                ready.asking.push(label.clone());
+            } else if !events.is_empty() {
+                ready.silent.push(label.clone());
+            }
+        }
         ready
     }
 

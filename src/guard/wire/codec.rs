@@ -35,6 +35,10 @@ impl Writer {
         self.0.push(value);
     }
 
+    pub(super) fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
     pub(super) fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
@@ -105,6 +109,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn u8(&mut self) -> Read<u8> {
         self.array().map(u8::from_le_bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Read<u16> {
+        self.array().map(u16::from_le_bytes)
     }
 
     pub(super) fn u32(&mut self) -> Read<u32> {

@@ -1,6 +1,6 @@
 //! Whatever is written is read back the same; what is cut short or made up is refused.
 
-use std::os::unix::ffi::OsStringExt as _;
+use std::{os::unix::ffi::OsStringExt as _, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -18,10 +18,16 @@ fn exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
+fn trap() -> impl Strategy<Value = Option<Trap>> {
+    option::of((any::<u16>(), ".*").prop_map(|(port, key)| Trap { port, key }))
+}
+
 fn life() -> impl Strategy<Value = Life> {
     let moment = any::<u64>().prop_map(|nanos| Moment::from_boot(Duration::from_nanos(nanos)));
-    (".*", ".*", any::<i32>(), any::<u64>(), moment, option::of(exit()), any::<bool>()).prop_map(
-        |(label, note, pid, started_ticks, spawned, exit, gone)| Life {
+    let fate = (option::of(exit()), any::<bool>());
+    let port = (trap(), vec(".*", 0..3));
+    (".*", ".*", any::<i32>(), any::<u64>(), moment, fate, port).prop_map(
+        |(label, note, pid, started_ticks, spawned, (exit, gone), (trap, listens))| Life {
             label,
             note,
             pid: Pid(pid),
@@ -29,12 +35,20 @@ fn life() -> impl Strategy<Value = Life> {
             spawned,
             exit,
             gone,
+            trap,
+            listens,
         },
     )
 }
 
 fn roles() -> impl Strategy<Value = Vec<Role>> {
-    let role = proptest::sample::select(vec![Role::Out, Role::Err, Role::Channel, Role::Notify]);
+    let role = proptest::sample::select(vec![
+        Role::Out,
+        Role::Err,
+        Role::Channel,
+        Role::Notify,
+        Role::Trap,
+    ]);
     vec(role, 0..8)
 }
 
@@ -51,26 +65,26 @@ fn spawn() -> impl Strategy<Value = Spawn> {
         vec(".*", 0..4),
         channel,
         option::of(os()),
-        (output(), output()),
+        (output(), output(), trap()),
     )
-        .prop_map(
-            |((label, note, argv, env, cwd, user), limits, listen, channel, notify, (out, err))| {
-                Spawn {
-                    label,
-                    note,
-                    argv,
-                    env,
-                    cwd: cwd.into(),
-                    user,
-                    limits,
-                    listen,
-                    channel,
-                    notify: notify.map(PathBuf::from),
-                    out,
-                    err,
-                }
-            },
-        )
+        .prop_map(|(who, limits, listen, channel, notify, (out, err, trap))| {
+            let (label, note, argv, env, cwd, user) = who;
+            Spawn {
+                label,
+                note,
+                argv,
+                env,
+                cwd: cwd.into(),
+                user,
+                limits,
+                listen,
+                channel,
+                notify: notify.map(PathBuf::from),
+                out,
+                err,
+                trap,
+            }
+        })
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -98,6 +112,8 @@ fn notice() -> impl Strategy<Value = Notice> {
         (".*", exit()).prop_map(|(label, exit)| Notice::Exited { label, exit }),
         ".*".prop_map(|label| Notice::Gone { label }),
         ".*".prop_map(|key| Notice::Held { key }),
+        (".*", ".*").prop_map(|(label, key)| Notice::Took { label, key }),
+        (".*", ".*").prop_map(|(label, reason)| Notice::Untrapped { label, reason }),
         (any::<bool>(), option::of(any::<u64>())).prop_map(|(session, nofile_soft)| {
             let rung = if session { Rung::Session } else { Rung::Cgroup };
             Notice::InventoryEnd { rung, nofile_soft }

@@ -358,7 +358,11 @@ fn take_inventory(link: &mut Link) -> Result<Inventory, GuardError> {
                     return Ok(Inventory { workers, held, rung, nofile_soft });
                 }
                 // About workers told before; the notice of their life says it as well.
-                Notice::Exited { .. } | Notice::Gone { .. } | Notice::SpawnFailed { .. } => (),
+                Notice::Exited { .. }
+                | Notice::Gone { .. }
+                | Notice::SpawnFailed { .. }
+                | Notice::Took { .. }
+                | Notice::Untrapped { .. } => (),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, path::PathBuf};
 use super::{
     bpf::books::Origin,
     guardian::Said,
+    listeners::{Gift, Took},
     logs::{PIPE_BYTES, Target},
     workers::Ends,
     world::Shared,
@@ -36,10 +37,10 @@ impl Arrival {
 /// Asks the guard for a worker.
 pub(super) fn spawn(shared: &Shared, launch: Launch) {
     let worker = launch.worker;
-    let inherited = shared.ports.borrow_mut().expect(worker, launch.lane, &launch.spec);
-    match inherited {
-        Ok(key) => {
-            let spawn = plan(shared, &launch, key);
+    let gift = shared.ports.borrow_mut().expect(worker, launch.lane, &launch.spec);
+    match gift {
+        Ok(gift) => {
+            let spawn = plan(shared, &launch, gift);
             shared.workers.expect(launch);
             shared.order(&Order::Spawn(Box::new(spawn)));
         }
@@ -47,8 +48,13 @@ pub(super) fn spawn(shared: &Shared, launch: Launch) {
     }
 }
 
-fn plan(shared: &Shared, launch: &Launch, listen: Option<String>) -> Spawn {
+fn plan(shared: &Shared, launch: &Launch, gift: Gift) -> Spawn {
     let spec = &launch.spec;
+    let (listen, trap) = match gift {
+        Gift::None => (None, None),
+        Gift::Inherited(key) => (Some(key), None),
+        Gift::Trapped(trap) => (None, Some(trap)),
+    };
     let text = |it: (String, String)| (OsString::from(it.0), OsString::from(it.1));
     Spawn {
         label: launch.worker.to_string(),
@@ -63,6 +69,7 @@ fn plan(shared: &Shared, launch: &Launch, listen: Option<String>) -> Spawn {
         notify: notify_path(shared, launch.worker),
         out: output(spec, Stream::Out),
         err: output(spec, Stream::Err),
+        trap,
     }
 }
 
@@ -85,8 +92,14 @@ fn notify_path(shared: &Shared, worker: WorkerId) -> Option<PathBuf> {
 /// what it printed is read. Returns what is left for [`converse`], if the guard knows it.
 pub(super) fn adopt(shared: &Shared, launch: Launch) -> Option<Voice> {
     let worker = launch.worker;
+    let listens = shared.unclaimed.borrow().get(&worker).and_then(|it| {
+        let Life { trap, listens, .. } = &it.life;
+        trap.as_ref().map(|_| listens.clone())
+    });
     // The sockets were adopted before.
-    if let Err(why) = shared.ports.borrow_mut().resume(worker, launch.lane, &launch.spec) {
+    let (lane, spec) = (launch.lane, &launch.spec);
+    let resumed = shared.ports.borrow_mut().resume(worker, lane, spec, listens.as_deref());
+    if let Err(why) = resumed {
         tracing::warn!(%worker, why, "the worker's socket is not known any more");
     }
     shared.workers.expect(launch);
@@ -125,9 +138,35 @@ pub(super) fn said(shared: &Shared, (notice, fds): Said) {
                 ended(shared, worker, None, true);
             }
         }
+        Notice::Took { label, key } => {
+            if let (Ok(worker), Some(socket)) = (label.parse(), fds.into_iter().next()) {
+                took(shared, worker, key, socket);
+            }
+        }
+        Notice::Untrapped { label, reason } => {
+            if let Ok(worker) = label.parse() {
+                tracing::warn!(%worker, reason, "the worker must share its port by itself");
+                shared.ports.borrow_mut().untrapped(worker);
+            }
+        }
         // Both belong to the inventory, which is complete before the loop begins.
         Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
     }
+}
+
+/// A worker listens on a socket of the guard's.
+fn took(shared: &Shared, worker: WorkerId, key: String, socket: OwnedFd) {
+    let mut keepsakes = shared.keepsakes.borrow_mut();
+    let copy = socket.try_clone();
+    match shared.ports.borrow_mut().took(worker, &key, socket) {
+        Took::Needless => return shared.order(&Order::Release { key }),
+        Took::Known => {}
+        Took::New => match copy {
+            Ok(copy) => keepsakes.socket(&key, &copy),
+            Err(error) => tracing::warn!(key, %error, "no copy of a socket for another guard"),
+        },
+    }
+    keepsakes.listens(worker, key);
 }
 
 /// Tells what is new about the end of a worker.

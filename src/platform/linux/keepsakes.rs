@@ -1,6 +1,6 @@
 //! Copies of all that the guard keeps for us, so that another guard can be given it.
 //!
-//! Decides nothing; costs four descriptors for each worker.
+//! Decides nothing; costs five descriptors for each worker.
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,14 @@ impl Keepsakes {
     pub(super) fn note(&mut self, worker: WorkerId, note: &str) {
         if let Some(keepsake) = self.workers.get_mut(&worker) {
             note.clone_into(&mut keepsake.life.note);
+        }
+    }
+
+    /// The worker listens on a held socket.
+    pub(super) fn listens(&mut self, worker: WorkerId, key: String) {
+        let life = self.workers.get_mut(&worker).map(|it| &mut it.life);
+        if let Some(life) = life.filter(|life| !life.listens.contains(&key)) {
+            life.listens.push(key);
         }
     }
 

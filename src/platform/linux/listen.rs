@@ -44,6 +44,13 @@ pub fn accepting(pid: Pid, inode: u64) -> bool {
     usage::any_in_tree(pid, |member| waiting::waits(member, inode))
 }
 
+/// Whether `pid` or a descendant has the listening socket `inode` and may wait for connections to
+/// it where [`accepting`] cannot see it: in an `io_uring`.
+#[must_use]
+pub fn hidden(pid: Pid, inode: u64) -> bool {
+    usage::any_in_tree(pid, |member| waiting::may_wait(member, inode))
+}
+
 /// Whether `pid` or a descendant has something to do on a connection to TCP port `port`; one that
 /// is kept alive between two requests does not count.
 #[must_use]

@@ -1,15 +1,38 @@
-//! Who gets the next connection under strategy `inherit`: the sockets of each app, which of them
+//! Who gets the next connection where bunpilot has the sockets: those of each app, which of them
 //! the kernel may choose, and when a retired one is empty.
+//!
+//! Workers come by their socket in two ways. Under strategy `inherit` they find it among their
+//! descriptors, one for each lane of each instance, all on every address. Or they open the port
+//! themselves, and the guard puts a socket of its own in the place of theirs
+//! ([`crate::guard::wire::Trap`]): then there are as many sockets, on as many addresses, as
+//! workers asked for. From there on both are the same.
 //!
 //! Decides by [`crate::domain::Lane`] and what the supervisor admitted; the kernel chooses.
 
+mod key;
+mod pool;
+mod shared;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     os::fd::OwnedFd,
 };
 
-use super::selector::{Group, ListenError, in_words};
-use crate::domain::{AppId, AppSpec, InstanceId, Lane, WorkerId};
+pub(super) use self::shared::Took;
+use self::{
+    key::{Key, place},
+    pool::Pool,
+    shared::{Seats, Shared},
+};
+use super::{
+    listen,
+    selector::{ListenError, Place, SOCKETS_MAX, in_use, in_words},
+};
+use crate::{
+    domain::{AppId, AppSpec, Lane, Pid, WorkerId},
+    guard::wire::Trap,
+};
 
 /// Every app's sockets.
 #[derive(Default)]
@@ -17,39 +40,51 @@ pub(super) struct Listeners {
     apps: BTreeMap<AppId, Shared>,
     /// Why an app's sockets could not be opened.
     failed: BTreeMap<AppId, String>,
+    /// What becomes of workers that open a shared port themselves.
+    sharing: Sharing,
+    /// Apps with workers of an earlier daemon.
+    settled: BTreeSet<AppId>,
+    /// Workers that open it themselves although they should not have to.
+    alone: BTreeSet<WorkerId>,
+    /// Keys nobody needs any more and the guard has not been told of.
+    needless: Vec<Key>,
 }
 
-/// One app's sockets.
-struct Shared {
-    group: Group,
-    /// Workers that may get connections.
-    admitted: BTreeMap<WorkerId, usize>,
-    /// Workers that exist, ready or not.
-    present: BTreeMap<WorkerId, usize>,
-    selected: Vec<usize>,
+/// A socket the guard kept.
+type Kept = (Key, OwnedFd);
+
+/// What becomes of workers that open a port themselves which others have, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// They are on their own.
+    #[default]
+    Own,
+    /// They get a socket of the guard's instead.
+    Trapped,
 }
 
-/// The number of a place's socket within its app's group.
-fn socket(instance: InstanceId, lane: Lane) -> usize {
-    let lane = match lane {
-        Lane::A => 0,
-        Lane::B => 1,
-    };
-    usize::from(instance.index) * 2 + lane
-}
-
-/// What the guard keeps a socket as.
-fn key(app: AppId, index: usize) -> String {
-    format!("listen/{}/{index}", app.0)
-}
-
-/// Reads a [`key`].
-fn parse_key(text: &str) -> Option<(AppId, usize)> {
-    let (app, index) = text.strip_prefix("listen/")?.split_once('/')?;
-    Some((AppId(app.parse().ok()?), index.parse().ok()?))
+/// How a worker comes by its socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Gift {
+    /// It opens its own, or has none.
+    None,
+    /// It inherits the one held by this key.
+    Inherited(String),
+    /// The guard replaces the one it opens.
+    Trapped(Trap),
 }
 
 impl Listeners {
+    /// Decides about workers to come that open a shared port themselves.
+    pub(super) fn share(&mut self, sharing: Sharing) {
+        self.sharing = sharing;
+    }
+
+    fn traps(&self, spec: &AppSpec) -> bool {
+        let fits = spec.instances.get() <= SOCKETS_MAX / 2;
+        self.sharing == Sharing::Trapped && spec.shares() && fits
+    }
+
     /// Opens what is missing for `spec`; yields the new sockets, for the guard to keep.
     ///
     /// # Errors
@@ -60,21 +95,21 @@ impl Listeners {
         app: AppId,
         spec: &AppSpec,
     ) -> Result<Vec<(String, OwnedFd)>, String> {
-        let Some(port) = spec.port.filter(|_| spec.inherits()) else { return Ok(Vec::new()) };
-        let wanted = usize::from(spec.instances.get()) * 2;
-        let same_port = |it: &&Shared| it.group.port() == port.get();
-        let before = self.apps.get(&app).filter(same_port).map_or(0, |it| it.group.fds().len());
-        let opened = match self.apps.get_mut(&app) {
-            Some(shared) if shared.group.port() == port.get() => shared.group.grow(wanted),
-            Some(_) | None => Group::open(port.get(), wanted).map(|group| {
-                self.apps.insert(app, Shared::new(group));
-            }),
-        };
-        let kept = opened.and_then(|()| self.copies(app, before));
-        match kept {
+        let Some(port) = spec.port.map(NonZeroU16::get) else { return Ok(Vec::new()) };
+        if !spec.inherits() && !self.traps(spec) {
+            return Ok(Vec::new());
+        }
+        let opened = self.claim(app, port).and_then(|shared| {
+            if spec.inherits() {
+                shared.open(app, port, usize::from(spec.instances.get()) * 2)
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        match opened {
             Ok(kept) => {
                 self.failed.remove(&app);
-                Ok(kept)
+                Ok(kept.into_iter().map(|(key, fd)| (key.to_string(), fd)).collect())
             }
             Err(error) => {
                 let why = in_words(&error);
@@ -82,6 +117,22 @@ impl Listeners {
                 Err(why)
             }
         }
+    }
+
+    /// Refuses a port somebody else has, even where the kernel would let us join.
+    fn claim(&mut self, app: AppId, port: u16) -> Result<&mut Shared, ListenError> {
+        let settled = self.settled.contains(&app);
+        let shared = self.apps.entry(app).or_default();
+        let ours = shared.pools.iter().any(|pool| pool.port() == port);
+        if !ours && !settled && shared.present.is_empty() && listen::in_use(port) {
+            return Err(in_use(port));
+        }
+        Ok(shared)
+    }
+
+    /// An earlier daemon's workers of this app live: who listens on its port may be one of them.
+    pub(super) fn settled(&mut self, app: AppId) {
+        self.settled.insert(app);
     }
 
     /// Takes the sockets of `apps` back out of all that the guard kept, and shows each to `keep`;
@@ -92,46 +143,53 @@ impl Listeners {
         held: &mut BTreeMap<String, OwnedFd>,
         mut keep: impl FnMut(&str, &OwnedFd),
     ) -> Vec<String> {
-        let mut groups: BTreeMap<AppId, BTreeMap<usize, OwnedFd>> = BTreeMap::new();
+        let mut sockets = BTreeMap::new();
         for (text, fd) in std::mem::take(held) {
-            match parse_key(&text) {
-                Some((app, index)) => drop(groups.entry(app).or_default().insert(index, fd)),
+            match Key::parse(&text) {
+                Some(key) => drop(sockets.insert(key, fd)),
                 None => drop(held.insert(text, fd)),
             }
         }
         let mut needless = Vec::new();
-        for (app, group) in groups {
+        let mut places: Vec<(AppId, Option<Place>, Vec<Kept>)> = Vec::new();
+        for (key, fd) in sockets {
+            let app = key.app();
             if !apps.contains(&app) {
-                needless.extend(group.into_keys().map(|index| key(app, index)));
+                needless.push(key.to_string());
                 continue;
             }
-            for (index, fd) in &group {
-                keep(&key(app, *index), fd);
+            keep(&key.to_string(), &fd);
+            let at = Place::of(&fd);
+            match places.iter_mut().find(|(of, place, _)| *of == app && *place == at) {
+                Some((_, _, group)) => group.push((key, fd)),
+                None => places.push((app, at, vec![(key, fd)])),
             }
-            if let Err(why) = self.adopt(app, group.into_values().collect()) {
-                tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+        }
+        for (app, _, mut group) in places {
+            group.sort_by_key(|(key, _)| match key {
+                Key::Inherited(_, place) => (0, u64::try_from(*place).unwrap_or(u64::MAX)),
+                Key::Trapped(_, _, number) => (1, *number),
+            });
+            match Pool::adopt(group) {
+                Ok(pool) => self.apps.entry(app).or_default().pools.push(pool),
+                Err(error) => {
+                    let why = in_words(&error);
+                    tracing::warn!(app = app.0, why, "the app's sockets do not fit");
+                }
             }
         }
         needless
     }
 
-    /// Takes back sockets the guard kept.
-    fn adopt(&mut self, app: AppId, sockets: Vec<OwnedFd>) -> Result<(), String> {
-        let group = Group::adopt(sockets).map_err(|error| in_words(&error))?;
-        self.apps.insert(app, Shared::new(group));
-        Ok(())
-    }
-
     /// Closes an app's sockets; yields the keys the guard is to let go.
     pub(super) fn close(&mut self, app: AppId) -> Vec<String> {
         self.failed.remove(&app);
-        let Some(Shared { group, .. }) = self.apps.remove(&app) else { return Vec::new() };
-        let count = group.fds().len();
-        group.close();
-        (0..count).map(|index| key(app, index)).collect()
+        self.settled.remove(&app);
+        let pools = self.apps.remove(&app).map(|shared| shared.pools).unwrap_or_default();
+        pools.into_iter().flat_map(Pool::close).map(|key| key.to_string()).collect()
     }
 
-    /// A worker is about to exist: the key of the socket it inherits.
+    /// A worker is about to exist: how it comes by its socket.
     ///
     /// # Errors
     ///
@@ -141,20 +199,23 @@ impl Listeners {
         worker: WorkerId,
         lane: Lane,
         spec: &AppSpec,
-    ) -> Result<Option<String>, String> {
-        if !spec.inherits() {
-            return Ok(None);
-        }
+    ) -> Result<Gift, String> {
         let app = worker.instance.app;
-        let shared = self.sockets_of(app)?;
-        let index = socket(worker.instance, lane);
-        shared.present.insert(worker, index);
-        shared.choose();
-        Ok(Some(key(app, index)))
+        let place = place(worker.instance, lane);
+        if spec.inherits() {
+            let key = Key::Inherited(app, place);
+            self.seat(worker, spec, [key])?.choose();
+            return Ok(Gift::Inherited(key.to_string()));
+        }
+        let Some(port) = spec.port.filter(|_| self.traps(spec)) else { return Ok(Gift::None) };
+        self.seat(worker, spec, [])?;
+        let key = format!("trap/{}/{place}", app.0);
+        Ok(Gift::Trapped(Trap { port: port.get(), key }))
     }
 
-    /// A worker exists that an earlier daemon started. Whom the kernel chooses stays as that
-    /// daemon left it until somebody is admitted: this worker may be on its way out, or not ready.
+    /// A worker exists that an earlier daemon started, and `listens` on what the guard gave it;
+    /// `None` if it was to be given nothing. Whom the kernel chooses stays as that daemon left it
+    /// until somebody is admitted: this worker may be on its way out, or not ready.
     ///
     /// # Errors
     ///
@@ -164,20 +225,56 @@ impl Listeners {
         worker: WorkerId,
         lane: Lane,
         spec: &AppSpec,
+        listens: Option<&[String]>,
     ) -> Result<(), String> {
+        let app = worker.instance.app;
         if spec.inherits() {
-            self.sockets_of(worker.instance.app)?
-                .present
-                .insert(worker, socket(worker.instance, lane));
+            self.seat(worker, spec, [Key::Inherited(app, place(worker.instance, lane))])?;
+        } else if let Some(listens) = listens {
+            self.apps.entry(app).or_default();
+            self.seat(worker, spec, listens.iter().filter_map(|key| Key::parse(key)))?;
+        } else {
+            self.alone.insert(worker);
         }
         Ok(())
     }
 
+    /// A worker listens on a socket the guard gave it.
+    pub(super) fn took(&mut self, worker: WorkerId, key: &str, socket: OwnedFd) -> Took {
+        let Some(key) = Key::parse(key) else { return Took::Needless };
+        let shared = self.apps.get_mut(&key.app()).filter(|it| !it.present.is_empty());
+        let Some(shared) = shared else {
+            // The app was closed while the worker opened its port.
+            super::selector::close(&socket);
+            return Took::Needless;
+        };
+        let news = match shared.take_in(key, socket) {
+            Ok(news) => news,
+            Err(error) => {
+                let error = in_words(&error);
+                tracing::warn!(%worker, error, "the worker's socket gets no connections");
+                return Took::Known;
+            }
+        };
+        if let Some(seats) = shared.present.get_mut(&worker) {
+            seats.keys.insert(key);
+        }
+        shared.choose();
+        news
+    }
+
+    /// A worker opens its port itself, although it was to be given a socket.
+    pub(super) fn untrapped(&mut self, worker: WorkerId) {
+        self.alone.insert(worker);
+    }
+
     /// A worker is gone.
     pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.alone.remove(&worker);
         if let Some(shared) = self.apps.get_mut(&worker.instance.app) {
             shared.present.remove(&worker);
             shared.admitted.remove(&worker);
+            self.needless.extend(shared.abandon());
             shared.choose();
         }
     }
@@ -185,9 +282,10 @@ impl Listeners {
     /// New connections may reach the worker.
     pub(super) fn admit(&mut self, worker: WorkerId) {
         if let Some(shared) = self.apps.get_mut(&worker.instance.app)
-            && let Some(index) = shared.present.get(&worker)
+            && shared.present.contains_key(&worker)
         {
-            shared.admitted.insert(worker, *index);
+            shared.admitted.insert(worker);
+            self.needless.extend(shared.abandon());
             shared.choose();
         }
     }
@@ -200,77 +298,77 @@ impl Listeners {
         }
     }
 
+    /// Keys the guard is to let go: of addresses nobody listens on any more.
+    pub(super) fn take_needless(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.needless).iter().map(Key::to_string).collect()
+    }
+
     /// Whether the kernel was told to send new connections to others than this worker.
     pub(super) fn is_retired(&self, worker: WorkerId) -> bool {
-        let shared = self.apps.get(&worker.instance.app);
-        shared.is_some_and(|it| {
-            let index = it.present.get(&worker);
-            !it.admitted.is_empty() && index.is_some_and(|it_is| !it.selected.contains(it_is))
-        })
+        let Some(shared) = self.apps.get(&worker.instance.app) else { return false };
+        let mut seats = shared.seats(worker).peekable();
+        !shared.admitted.is_empty()
+            && seats.peek().is_some()
+            && seats.all(|(pool, position)| !pool.is_selected(position))
     }
 
     /// Connections that wait for the worker alone; 0 also where nobody can tell.
     pub(super) fn backlog(&self, worker: WorkerId) -> u32 {
+        let seats = self.apps.get(&worker.instance.app).into_iter().flat_map(|it| it.seats(worker));
+        // at one selected another worker serves the same socket, or nobody else is left to
+        let left = seats.filter(|(pool, position)| !pool.is_selected(*position));
+        left.map(|(pool, position)| pool.backlog(position)).sum()
+    }
+
+    /// Whether the worker serves its port.
+    pub(super) fn is_served(&self, worker: WorkerId, pid: Pid, spec: &AppSpec) -> bool {
+        let Some(port) = spec.port.map(NonZeroU16::get) else { return false };
         let shared = self.apps.get(&worker.instance.app);
-        let Some((shared, index)) = shared.and_then(|it| Some((it, *it.present.get(&worker)?)))
-        else {
-            return 0;
-        };
-        if shared.selected.contains(&index) {
-            return 0; // another worker serves the same socket, or nobody else is left to
+        let mut inodes = shared
+            .into_iter()
+            .flat_map(|it| it.seats(worker))
+            .filter_map(|(pool, position)| pool.inode(position));
+        if spec.inherits() {
+            inodes.any(|inode| listen::accepting(pid, inode))
+        } else if self.traps(spec) && !self.alone.contains(&worker) {
+            inodes.any(|inode| listen::accepting(pid, inode) || listen::hidden(pid, inode))
+        } else {
+            listen::listening(pid, port)
         }
-        shared.group.backlog(index).unwrap_or(0)
     }
 
-    /// The worker's socket: its number, for a probe's source address, and its inode.
-    pub(super) fn socket(&self, worker: WorkerId) -> Option<(u16, u64)> {
+    /// The number of the worker's socket that clients of 127.0.0.1 reach, for a probe's source
+    /// address.
+    pub(super) fn number(&self, worker: WorkerId) -> Option<u16> {
         let shared = self.apps.get(&worker.instance.app)?;
-        let index = *shared.present.get(&worker)?;
-        Some((u16::try_from(index).ok()?, shared.group.inode(index).ok()?))
+        let (_, position) = shared.seats(worker).find(|(pool, _)| pool.is_local())?;
+        u16::try_from(position).ok()
     }
 
-    fn sockets_of(&mut self, app: AppId) -> Result<&mut Shared, String> {
-        self.apps.get_mut(&app).ok_or_else(|| {
-            let why = self.failed.get(&app).cloned();
-            why.unwrap_or_else(|| "the app's sockets are not open".to_owned())
-        })
+    /// Whether the worker is to be given a socket and has not asked for it.
+    pub(super) fn is_unseated(&self, worker: WorkerId) -> bool {
+        let shared = self.apps.get(&worker.instance.app);
+        let seats = shared.and_then(|it| it.present.get(&worker));
+        seats.is_some_and(|it| it.keys.is_empty()) && !self.alone.contains(&worker)
     }
 
-    fn copies(&self, app: AppId, from: usize) -> Result<Vec<(String, OwnedFd)>, ListenError> {
-        let Some(shared) = self.apps.get(&app) else { return Ok(Vec::new()) };
-        let copy = |(index, fd): (usize, std::os::fd::BorrowedFd<'_>)| {
-            let copy = fd.try_clone_to_owned().map_err(|source| ListenError::Refused {
-                what: "keep a socket",
-                port: shared.group.port(),
-                source,
-            });
-            Ok((key(app, index), copy?))
-        };
-        shared.group.fds().enumerate().skip(from).map(copy).collect()
+    /// Gives a worker its place among those of its app.
+    fn seat(
+        &mut self,
+        worker: WorkerId,
+        spec: &AppSpec,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> Result<&mut Shared, String> {
+        let app = worker.instance.app;
+        if let Some(why) = self.failed.get(&app) {
+            return Err(why.clone());
+        }
+        let shared = self.apps.get_mut(&app).ok_or("the app's sockets are not open")?;
+        let weight = spec.cluster.weight(worker.instance.index);
+        shared.present.insert(worker, Seats { keys: keys.into_iter().collect(), weight });
+        Ok(shared)
     }
 }
 
-impl Shared {
-    fn new(group: Group) -> Self {
-        let (admitted, present) = (BTreeMap::new(), BTreeMap::new());
-        Self { group, admitted, present, selected: Vec::new() }
-    }
-
-    /// Tells the kernel whom to choose from: those admitted; before any is, those that will be.
-    fn choose(&mut self) {
-        let among = if self.admitted.is_empty() { &self.present } else { &self.admitted };
-        let chosen: BTreeSet<usize> = among.values().copied().collect();
-        let chosen: Vec<usize> = chosen.into_iter().collect();
-        // With nobody there the kernel goes on with whom it had: their queues are served first.
-        if chosen.is_empty() || chosen == self.selected {
-            return;
-        }
-        match self.group.select(&chosen) {
-            Ok(()) => self.selected = chosen,
-            Err(error) => {
-                let error = in_words(&error);
-                tracing::warn!(error, "the kernel goes on choosing as before");
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,11 @@
 //!
 //! 1. [`Balanced`]: workers open the port themselves, programs in the kernel make them share it
 //!    and choose. Asks nothing of the program that runs.
-//! 2. [`Listeners`]: workers inherit sockets of ours (strategy `inherit`).
-//! 3. Neither: workers share the port if they can, the kernel chooses by its hash, and nobody can
-//!    be probed or drained alone.
+//! 2. [`Listeners`]: workers open the port themselves and find a socket of the guard's in the
+//!    place of theirs. Needs no privilege, and asks nothing either.
+//! 3. [`Listeners`], too: workers inherit sockets of ours (strategy `inherit`).
+//! 4. None of them: workers share the port if they can, the kernel chooses by its hash, and nobody
+//!    can be probed or drained alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +20,13 @@ use super::{
     balanced::{Balanced, Kept},
     bpf::{Refusal, gate::Gate},
     listen,
-    listeners::Listeners,
+    listeners::{Gift, Listeners, Sharing, Took},
     selector,
 };
-use crate::domain::{AppId, AppSpec, Connections, Lane, Parting, Pid, WorkerId};
+use crate::{
+    domain::{AppId, AppSpec, Connections, Lane, Parting, Pid, WorkerId},
+    guard,
+};
 
 /// Environment variable that names the best way to be used.
 const CHOICE: &str = "BUNPILOT_PORTS";
@@ -30,6 +35,8 @@ const CHOICE: &str = "BUNPILOT_PORTS";
 pub(super) struct Ports {
     listeners: Listeners,
     balanced: Result<Balanced, Refusal>,
+    /// Why workers are not given sockets in exchange for theirs, if they are not.
+    untrapped: Option<String>,
 }
 
 /// What an earlier daemon left.
@@ -53,8 +60,12 @@ impl Ports {
         let Left { held, apps, workers } = left;
         let mut listeners = Listeners::default();
         let mut needless = listeners.adopt_all(apps, held, &mut keep);
+        for worker in workers {
+            listeners.settled(worker.instance.app);
+        }
         let gates = Gate::keys(held);
-        let mut balanced = match env::var(CHOICE).as_deref() {
+        let choice = env::var(CHOICE);
+        let mut balanced = match choice.as_deref() {
             Ok("trap") => Err(Refusal::Off { variable: CHOICE, value: "trap" }),
             Ok("workers") => Err(Refusal::Off { variable: CHOICE, value: "workers" }),
             _ => Balanced::open(held, home, workers.iter().copied()),
@@ -76,22 +87,37 @@ impl Ports {
                 needless.extend(gates);
             }
         }
-        (Self { listeners, balanced }, needless)
+        let untrapped = match choice.as_deref() {
+            Ok("workers") => Some(format!("`{CHOICE}` is `workers`")),
+            _ if balanced.is_ok() => None, // and yet nobody needs to be
+            _ => guard::can_trap().err(),
+        };
+        if balanced.is_err() && untrapped.is_none() {
+            listeners.share(Sharing::Trapped);
+        }
+        (Self { listeners, balanced, untrapped }, needless)
     }
 
     /// How ports are shared, in a word.
     pub(super) const fn rung(&self) -> &'static str {
-        match &self.balanced {
-            Ok(_) => "ebpf",
-            Err(_) => "workers",
+        match (&self.balanced, &self.untrapped) {
+            (Ok(_), _) => "ebpf",
+            (Err(_), None) => "trap",
+            (Err(_), Some(_)) => "workers",
         }
     }
 
     /// How ports are shared, for people.
     pub(super) fn engine(&self) -> String {
-        match &self.balanced {
-            Ok(_) => "eBPF sk_reuseport, cgroup bind hooks".to_owned(),
-            Err(why) => format!("workers' own sockets, the kernel's hash: {why}"),
+        match (&self.balanced, &self.untrapped) {
+            (Ok(_), _) => "eBPF sk_reuseport, cgroup bind hooks".to_owned(),
+            (Err(why), None) => format!("seccomp, classic BPF: {why}"),
+            (Err(Refusal::Off { value: "workers", .. }), Some(why)) => {
+                format!("workers' own sockets, the kernel's hash: {why}")
+            }
+            (Err(why), Some(also)) => {
+                format!("workers' own sockets, the kernel's hash: {why}; {also}")
+            }
         }
     }
 
@@ -121,7 +147,7 @@ impl Ports {
         released
     }
 
-    /// A worker is about to exist: the name of the socket it inherits, if it does.
+    /// A worker is about to exist: how it comes by its socket.
     ///
     /// # Errors
     ///
@@ -131,14 +157,15 @@ impl Ports {
         worker: WorkerId,
         lane: Lane,
         spec: &AppSpec,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Gift, String> {
         match &mut self.balanced {
-            Ok(it) if spec.shares() => it.expect(worker, spec).map(|()| None),
+            Ok(it) if spec.shares() => it.expect(worker, spec).map(|()| Gift::None),
             _ => self.listeners.expect(worker, lane, spec),
         }
     }
 
-    /// A worker exists that an earlier daemon started.
+    /// A worker exists that an earlier daemon started, and `listens` on what it was given in
+    /// exchange for its own; `None` if that was not to be.
     ///
     /// # Errors
     ///
@@ -148,11 +175,27 @@ impl Ports {
         worker: WorkerId,
         lane: Lane,
         spec: &AppSpec,
+        listens: Option<&[String]>,
     ) -> Result<(), String> {
         match &mut self.balanced {
             Ok(it) if spec.shares() => it.resume(worker, spec),
-            _ => self.listeners.resume(worker, lane, spec),
+            _ => self.listeners.resume(worker, lane, spec, listens),
         }
+    }
+
+    /// A worker listens on a socket it was given in exchange for its own.
+    pub(super) fn took(&mut self, worker: WorkerId, key: &str, socket: OwnedFd) -> Took {
+        self.listeners.took(worker, key, socket)
+    }
+
+    /// A worker opens its port itself, although it was to be given a socket.
+    pub(super) fn untrapped(&mut self, worker: WorkerId) {
+        self.listeners.untrapped(worker);
+    }
+
+    /// Names of sockets the guard is to let go, since nobody listens on their address any more.
+    pub(super) fn take_needless(&mut self) -> Vec<String> {
+        self.listeners.take_needless()
     }
 
     /// A worker is gone.
@@ -199,11 +242,7 @@ impl Ports {
     pub(super) fn is_served(&self, worker: WorkerId, pid: Pid, spec: &AppSpec) -> bool {
         match &self.balanced {
             Ok(it) if it.has(worker) => it.is_settled(worker),
-            _ if spec.inherits() => {
-                let socket = self.listeners.socket(worker);
-                socket.is_some_and(|(_, inode)| listen::accepting(pid, inode))
-            }
-            _ => spec.port.is_some_and(|port| listen::listening(pid, port.get())),
+            _ => self.listeners.is_served(worker, pid, spec),
         }
     }
 
@@ -211,9 +250,14 @@ impl Ports {
     pub(super) fn probe_source(&self, worker: WorkerId) -> Option<std::net::Ipv4Addr> {
         let number = match &self.balanced {
             Ok(it) if it.has(worker) => it.number(worker),
-            _ => self.listeners.socket(worker).map(|(number, _)| number),
+            _ => self.listeners.number(worker),
         };
         number.map(selector::Group::probe_source)
+    }
+
+    /// Whether the worker will be reachable alone once it opens its port.
+    pub(super) fn is_unseated(&self, worker: WorkerId) -> bool {
+        self.listeners.is_unseated(worker)
     }
 
     /// The worker's connections, if anybody counts them.

@@ -8,17 +8,20 @@
 //! Sockets are numbered in the order they began to listen. The kernel fills the gap of a closed
 //! socket with the last one, so sockets of a group are only ever closed all together.
 
+mod place;
 mod program;
 
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    num::NonZeroU16,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::place::Place;
 use super::listen;
 use crate::platform::sys::reuseport;
 
@@ -87,8 +90,11 @@ pub struct Group {
     port: u16,
     sockets: Vec<Socket>,
     /// Who gets new connections; `None` until we say so of a group we took back.
-    selected: Option<Vec<u16>>,
+    selected: Option<Vec<Share>>,
 }
+
+/// A socket's number, and how much of all connections it gets in proportion to the others.
+type Share = (u16, NonZeroU16);
 
 impl Group {
     /// Opens `sockets` sockets on `port` (0: any free one) of every address, IPv4 and IPv6; of
@@ -100,8 +106,20 @@ impl Group {
         if port != 0 && listen::in_use(port) {
             return Err(in_use(port));
         }
+        Self::open_beside(port, sockets)
+    }
+
+    /// As [`Group::open`], where others that listen on the port are known to be ours.
+    pub fn open_beside(port: u16, sockets: usize) -> Result<Self, ListenError> {
         let mut group = Self { port, sockets: Vec::new(), selected: Some(Vec::new()) };
         group.grow(sockets)?;
+        Ok(group)
+    }
+
+    /// Begins a group with a socket that listens already, alone on its address.
+    pub fn begin(socket: OwnedFd) -> Result<Self, ListenError> {
+        let mut group = Self { port: 0, sockets: Vec::new(), selected: Some(Vec::new()) };
+        group.join(socket)?;
         Ok(group)
     }
 
@@ -118,6 +136,12 @@ impl Group {
             return Err(ListenError::Foreign);
         }
         Ok(Self { port, sockets, selected: None })
+    }
+
+    /// Where its sockets listen.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        Place::of(self.sockets.first()?)
     }
 
     /// The port.
@@ -148,20 +172,48 @@ impl Group {
         self.attach()
     }
 
+    /// Takes in a socket that began to listen on the group's address after all the others.
+    pub fn join(&mut self, socket: OwnedFd) -> Result<(), ListenError> {
+        within_bound(self.sockets.len() + 1)?;
+        let socket = Socket::from(socket);
+        let port = listening_port(&socket).ok_or(ListenError::Foreign)?;
+        if self.sockets.is_empty() {
+            self.port = port;
+        }
+        self.sockets.push(socket);
+        self.attach()
+    }
+
+    /// Drops socket `index` if somebody shut it down, as the kernel has: the last one has its
+    /// number then. Select anew after that.
+    pub fn drop_if_deaf(&mut self, index: usize) -> bool {
+        let deaf = self.sockets.get(index).is_some_and(|it| listening_port(it).is_none());
+        if deaf {
+            self.sockets.swap_remove(index);
+        }
+        deaf
+    }
+
     /// Gives new connections to these sockets alone, each with the same chance; to all by the
     /// kernel's hash, if there are none. Probes reach every socket all the same.
     ///
     /// Takes effect at once and loses nothing. A handshake that began before still ends where
     /// it began.
     pub fn select(&mut self, indexes: &[usize]) -> Result<(), ListenError> {
+        let same: Vec<_> = indexes.iter().map(|&index| (index, NonZeroU16::MIN)).collect();
+        self.select_weighted(&same)
+    }
+
+    /// As [`Group::select`], but each gets connections in proportion to its weight.
+    pub fn select_weighted(&mut self, shares: &[(usize, NonZeroU16)]) -> Result<(), ListenError> {
         let sockets = self.sockets.len();
-        let number = |&index: &usize| {
+        let number = |&(index, weight): &(usize, NonZeroU16)| {
             let number = u16::try_from(index).ok().filter(|_| index < sockets);
-            number.ok_or(ListenError::NoSuchSocket { index, sockets })
+            Ok((number.ok_or(ListenError::NoSuchSocket { index, sockets })?, weight))
         };
-        let mut selected = indexes.iter().map(number).collect::<Result<Vec<u16>, _>>()?;
+        let mut selected = shares.iter().map(number).collect::<Result<Vec<Share>, _>>()?;
         selected.sort_unstable();
-        selected.dedup();
+        selected.dedup_by_key(|(number, _)| *number);
         self.selected = Some(selected);
         self.attach()
     }
@@ -188,8 +240,7 @@ impl Group {
     /// Stops listening at once, whoever else holds the sockets: from now on connections are refused.
     pub fn close(self) {
         for socket in &self.sockets {
-            // Fails only if it does not listen.
-            socket.shutdown(Shutdown::Both).unwrap_or_default();
+            close(socket);
         }
     }
 
@@ -212,6 +263,12 @@ impl Group {
         let port = self.port;
         move |source| ListenError::Refused { what, port, source }
     }
+}
+
+/// Stops listening at once, whoever else holds the socket.
+pub(super) fn close(socket: &impl AsFd) {
+    // Fails only if it does not listen.
+    socket2::SockRef::from(socket).shutdown(Shutdown::Both).unwrap_or_default();
 }
 
 /// Connections that wait in the accept queue of a listening socket.

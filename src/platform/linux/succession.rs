@@ -107,7 +107,7 @@ pub(super) fn gather(
         tracing::warn!(%worker, pid = %stray.life.pid, "a worker was left behind");
         link.send(&Order::Adopt(stray.life, stray.roles), stray.fds)?;
         unanswered += 1;
-        if fate(worker) == Fate::Ended {
+        if fate(worker) == Fate::Ended || stray.state == guard::State::Bereft {
             let (label, signal, reach) = (worker.to_string(), Signal::KILL, Reach::Tree);
             link.send(&Order::Signal { label, signal, reach }, Vec::new())?;
             doomed.insert(worker);
@@ -128,7 +128,10 @@ pub(super) fn gather(
                     amend(&mut told, &label, |life| life.exit = Some(exit));
                 }
                 Notice::Gone { label } => amend(&mut told, &label, |life| life.gone = true),
-                Notice::Held { .. } | Notice::InventoryEnd { .. } => (),
+                Notice::Took { .. }
+                | Notice::Untrapped { .. }
+                | Notice::Held { .. }
+                | Notice::InventoryEnd { .. } => (),
             }
         }
         doomed.retain(|it| told.get(it).is_none_or(|it| !it.life.gone));

@@ -125,7 +125,9 @@ pub(super) async fn probe(shared: Rc<Shared>, worker: WorkerId) {
     let spec = &launch.spec;
     let (Some(port), Some(health)) = (spec.port, &spec.health) else { return };
     let source = shared.ports.borrow().probe_source(worker);
-    let seen = if source.is_some() || shared.workers.is_alone(worker) {
+    let seen = if shared.ports.borrow().is_unseated(worker) {
+        Probe::Sick("it does not listen".to_owned())
+    } else if source.is_some() || shared.workers.is_alone(worker) {
         let (path, timeout) = (health.path.clone(), health.timeout);
         http::probe(&http::Target { port: port.get(), source, path, timeout }).await
     } else {

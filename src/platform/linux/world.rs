@@ -170,7 +170,10 @@ impl LinuxWorld {
                 shared.keepsakes.borrow_mut().note(worker, &note);
                 shared.order(&Order::Note { label: worker.to_string(), note });
             }
-            Action::Admit(worker) => shared.ports.borrow_mut().admit(worker),
+            Action::Admit(worker) => {
+                shared.ports.borrow_mut().admit(worker);
+                shared.let_go();
+            }
             Action::Retire(worker) => {
                 shared.ports.borrow_mut().retire(worker);
                 self.begin(super::tasks::drain(shared, worker));
@@ -204,10 +207,8 @@ impl LinuxWorld {
             Action::Persist(record) => shared.persist(record),
             Action::Listen(app, spec) => shared.listen(app, &spec),
             Action::Unlisten(app) => {
-                for key in shared.ports.borrow_mut().close(app) {
-                    shared.keepsakes.borrow_mut().release(&key);
-                    shared.order(&Order::Release { key });
-                }
+                let closed = shared.ports.borrow_mut().close(app);
+                shared.release(closed);
             }
             Action::Exit => shared.order(&Order::Exit),
         }
@@ -274,6 +275,7 @@ impl Shared {
     fn forget(&self, worker: WorkerId) {
         self.workers.forget(worker);
         self.ports.borrow_mut().forget(worker);
+        self.let_go();
         self.meters.borrow_mut().forget(worker);
         if let Some(Err(error)) = self.pump.borrow().as_ref().map(|it| it.retire(worker)) {
             tracing::warn!(%worker, %error, "the worker's last output waits in its pipe");
@@ -311,6 +313,20 @@ impl Shared {
     pub(super) fn keep(&self, key: String, socket: std::os::fd::OwnedFd) {
         self.keepsakes.borrow_mut().socket(&key, &socket);
         self.guardian.borrow().order_with(&Order::Hold { key }, vec![socket]);
+    }
+
+    /// Has the guard let go of addresses on which nobody listens any more.
+    fn let_go(&self) {
+        let needless = self.ports.borrow_mut().take_needless();
+        self.release(needless);
+    }
+
+    /// Has the guard let go of sockets.
+    fn release(&self, keys: Vec<String>) {
+        for key in keys {
+            self.keepsakes.borrow_mut().release(&key);
+            self.order(&Order::Release { key });
+        }
     }
 
     fn forget_now(&self, worker: WorkerId) {

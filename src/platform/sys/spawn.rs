@@ -5,6 +5,8 @@
 
 #![expect(unsafe_code, reason = "clone3(2), execve(2) and what must happen between them")]
 
+mod report;
+
 use std::{
     ffi::CString,
     io,
@@ -14,10 +16,12 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::{Errno, fcntl_dupfd_cloexec},
-    pipe::{PipeFlags, pipe_with},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     process::{Resource, Rlimit},
 };
 
+use self::report::{Report, read_report};
+use super::seccomp;
 use crate::domain::{Pid, User};
 
 /// Who becomes the parent of the new process.
@@ -27,6 +31,15 @@ pub enum Parent {
     Caller,
     /// The caller's own parent; the caller never hears of the child's end.
     Callers,
+}
+
+/// Who decides about the new process's bind(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// The kernel, as usual.
+    Free,
+    /// Whoever holds [`Born::trap`], for it and all its descendants.
+    Trapped,
 }
 
 /// All there is to say about a new process.
@@ -55,11 +68,22 @@ pub struct Plan<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Whose child it will be.
     pub parent: Parent,
+    /// Who decides about its bind(2).
+    pub bind: Bind,
 }
 
 impl Plan<'_> {
     /// Placeholder for a pid in an entry of the environment: as long as the longest pid.
     pub const PID_ROOM: &'static str = "##########";
+}
+
+/// A process that runs its program.
+#[derive(Debug)]
+pub struct Born {
+    /// Its number.
+    pub pid: Pid,
+    /// Where it asks before each bind(2), see [`seccomp::receive`]; with [`Bind::Trapped`].
+    pub trap: Option<OwnedFd>,
 }
 
 /// What was being done for the new process when it failed.
@@ -77,6 +101,8 @@ pub enum Step {
     Limit,
     /// Putting the descriptors in place.
     Descriptors,
+    /// Having its bind(2) asked about.
+    Trap,
     /// Becoming another user.
     User,
     /// chdir(2).
@@ -86,13 +112,14 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Prepare,
         Self::Fork,
         Self::Cgroup,
         Self::Session,
         Self::Limit,
         Self::Descriptors,
+        Self::Trap,
         Self::User,
         Self::Directory,
         Self::Execute,
@@ -125,14 +152,26 @@ impl From<Failure> for SpawnError {
 /// Starts a process and returns once its program runs, or says why it does not.
 ///
 /// A child of a failed start has been reaped. Safe in a process with many threads.
-pub fn spawn(plan: Plan<'_>) -> Result<Pid, SpawnError> {
-    let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Prepare))?;
+pub fn spawn(plan: Plan<'_>) -> Result<Born, SpawnError> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let (report, child_report) =
+        socketpair(family, kind, SocketFlags::CLOEXEC, None).map_err(at(Step::Prepare))?;
+    let bind = plan.bind;
     let child = Child::prepare(plan, &child_report)?;
     let Some(pid) = child.fork()? else { child.run() };
     drop(child);
     drop(child_report);
-    match read_report(&report) {
-        None => Ok(pid),
+    let Report { trap, failure } = read_report(&report);
+    let failure = failure.or_else(|| {
+        if bind == Bind::Free || trap.is_some() {
+            return None;
+        }
+        // its binds would all fail: nobody could ever answer them
+        let _already_dead = super::kill(pid, crate::domain::Signal::KILL);
+        Some((Step::Trap, Errno::MFILE))
+    });
+    match failure {
+        None => Ok(Born { pid, trap }),
         Some(failure) => {
             // the child exits right after its report; with `Parent::Callers` others reap it
             let pid = rustix::process::Pid::from_raw(pid.0);
@@ -144,18 +183,6 @@ pub fn spawn(plan: Plan<'_>) -> Result<Pid, SpawnError> {
 
 fn at(step: Step) -> impl Fn(Errno) -> Failure {
     move |errno| (step, errno)
-}
-
-/// Blocks until the child has replaced itself by its program, which closes the pipe, or failed.
-fn read_report(report: &OwnedFd) -> Option<Failure> {
-    let mut bytes = [0_u8; 5];
-    let count = rustix::io::retry_on_intr(|| rustix::io::read(report, &mut bytes));
-    if count != Ok(bytes.len()) {
-        return None;
-    }
-    let [step, errno @ ..] = bytes;
-    let step = Step::ALL.get(usize::from(step)).copied().unwrap_or(Step::Execute);
-    Some((step, Errno::from_raw_os_error(i32::from_ne_bytes(errno))))
 }
 
 /// A [`Plan`] in the form the child needs: nothing is allocated after the fork.
@@ -266,10 +293,7 @@ impl<'a> Child<'a> {
     }
 
     fn give_up(&self, (step, errno): Failure) -> ! {
-        let errno = errno.raw_os_error().to_ne_bytes();
-        let bytes = [step.code(), errno[0], errno[1], errno[2], errno[3]];
-        // a pipe takes five bytes at once or not at all; if it fails nobody is left to listen
-        let _told = rustix::io::write(&self.report, &bytes);
+        report::tell_failure(&self.report, (step, errno));
         // SAFETY: ends the process without running the parent's exit handlers.
         unsafe { libc::_exit(127) }
     }
@@ -282,6 +306,9 @@ impl<'a> Child<'a> {
         }
         self.place_fds().map_err(at(Step::Descriptors))?;
         reset_signals();
+        if self.plan.bind == Bind::Trapped {
+            self.set_trap().map_err(at(Step::Trap))?;
+        }
         if let Some(user) = self.plan.user {
             become_user(user).map_err(at(Step::User))?;
         }
@@ -324,6 +351,12 @@ impl<'a> Child<'a> {
         // SAFETY: only marks descriptors, and none of those it may mark is meant to be kept.
         unsafe { libc::syscall(libc::SYS_close_range, target, u32::MAX, 4) };
         Ok(())
+    }
+
+    /// While still privileged: then rights can still be gained by execve(2).
+    fn set_trap(&self) -> Result<(), Errno> {
+        let trap = seccomp::trap_bind()?;
+        report::tell_trap(&self.report, &trap)
     }
 
     /// Replaces this process; returns why it did not.
@@ -401,92 +434,4 @@ fn become_user(user: User) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::Read as _, os::fd::AsFd as _};
-
-    use rustix::io::{FdFlags, fcntl_getfd};
-
-    use super::*;
-
-    fn words(words: &[&str]) -> Vec<CString> {
-        words.iter().map(|word| CString::new(*word).unwrap()).collect()
-    }
-
-    fn plan<'a>(script: &str, fds: Vec<BorrowedFd<'a>>) -> Plan<'a> {
-        Plan {
-            programs: words(&["/nowhere/sh", "/bin/sh"]),
-            argv: words(&["sh", "-c", script]),
-            env: words(&["PATH=/usr/bin:/bin"]),
-            pid_entries: Vec::new(),
-            cwd: None,
-            fds,
-            limits: Vec::new(),
-            user: None,
-            cgroup: None,
-            parent: Parent::Caller,
-        }
-    }
-
-    fn output(mut change: impl FnMut(&mut Plan<'_>), script: &str) -> String {
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut plan = plan(script, vec![null.as_fd(), write.as_fd()]);
-        change(&mut plan);
-        let pid = spawn(plan).unwrap();
-        drop(write);
-        let mut text = String::new();
-        std::fs::File::from(read).read_to_string(&mut text).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid.0);
-        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
-        text
-    }
-
-    #[test]
-    fn the_child_knows_its_own_pid_and_leads_a_session() {
-        let text = output(
-            |plan| {
-                plan.env.push(CString::new(format!("ME={}", Plan::PID_ROOM)).unwrap());
-                plan.pid_entries.push(1);
-            },
-            r#"set -- $(cat /proc/$$/stat); echo "$ME = $$, session $6""#,
-        );
-        let me: i32 = text.split(' ').next().unwrap().parse().unwrap();
-        assert_eq!(text, format!("{me} = {me}, session {me}\n"));
-    }
-
-    #[test]
-    fn only_the_wanted_descriptors_and_default_signals() {
-        let stray = std::fs::File::open("/dev/null").unwrap();
-        rustix::io::fcntl_setfd(&stray, FdFlags::empty()).unwrap();
-        assert_eq!(fcntl_getfd(&stray), Ok(FdFlags::empty()));
-        let script = "echo /proc/self/fd/*; grep -E 'Sig(Blk|Ign)' /proc/self/status";
-        let text = output(|_| {}, script);
-        let zero = "0000000000000000";
-        // 2 is the folder the shell itself reads
-        assert_eq!(
-            text,
-            format!(
-                "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2\nSigBlk:\t{zero}\nSigIgn:\t{zero}\n"
-            )
-        );
-    }
-
-    #[test]
-    fn failures_name_their_step() {
-        #[track_caller]
-        fn check(step: Step, errno: Errno, change: impl Fn(&mut Plan<'_>)) {
-            let mut plan = plan("exit 0", Vec::new());
-            change(&mut plan);
-            let error = spawn(plan).unwrap_err();
-            assert_eq!(
-                (error.step, error.source.raw_os_error()),
-                (step, Some(errno.raw_os_error()))
-            );
-        }
-        check(Step::Execute, Errno::NOENT, |plan| plan.programs = words(&["/nowhere/sh"]));
-        check(Step::Execute, Errno::ACCESS, |plan| {
-            plan.programs = words(&["/etc/passwd", "/nope"]);
-        });
-        check(Step::Directory, Errno::NOENT, |plan| plan.cwd = words(&["/nowhere"]).pop());
-    }
-}
+mod tests;

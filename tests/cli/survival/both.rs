@@ -19,7 +19,7 @@ const MOMENT_MAX: Duration = Duration::from_millis(400);
 
 /// The guard, by its command line: the daemon's parent only if it started it.
 #[track_caller]
-fn guard(home: &Home) -> u32 {
+pub(crate) fn guard(home: &Home) -> u32 {
     wait_for("one guard", || {
         let guards = home.pids("__guard");
         (guards.len() == 1).then(|| guards[0])
@@ -27,13 +27,13 @@ fn guard(home: &Home) -> u32 {
 }
 
 #[track_caller]
-fn another_guard(home: &Home, before: u32) -> u32 {
+pub(crate) fn another_guard(home: &Home, before: u32) -> u32 {
     wait_for("another guard", || Some(guard(home)).filter(|it| *it != before))
 }
 
 /// Kills guard and daemon at once, and whoever one of them started in its last moment.
 #[track_caller]
-fn kill_both(home: &Home) {
+pub(crate) fn kill_both(home: &Home) {
     kill(guard(home));
     kill(home.daemon());
     wait_for("both to be gone", || {

@@ -23,8 +23,18 @@ const POLLIN: i16 = 1;
 pub(super) fn holds(pid: Pid, inodes: &[u64]) -> bool {
     descriptors(pid).any(|(_fd, target)| match target {
         Target::Socket(inode) => inodes.contains(&inode),
-        Target::Epoll | Target::Other => false,
+        Target::Epoll | Target::Ring | Target::Other => false,
     })
+}
+
+/// Whether `pid` has the socket `inode` and an `io_uring`, in which nobody sees what waits.
+pub(super) fn may_wait(pid: Pid, inode: u64) -> bool {
+    let (mut has, mut ring) = (false, false);
+    for (_fd, target) in descriptors(pid) {
+        has |= matches!(target, Target::Socket(other) if other == inode);
+        ring |= matches!(target, Target::Ring);
+    }
+    has && ring
 }
 
 /// A copy of the socket `inode` of `pid`.
@@ -43,7 +53,7 @@ pub(super) fn waits(pid: Pid, inode: u64) -> bool {
         match target {
             Target::Socket(other) if other == inode => ours.push(fd),
             Target::Epoll => epolls.push(fd),
-            Target::Socket(_) | Target::Other => {}
+            Target::Socket(_) | Target::Ring | Target::Other => {}
         }
     }
     if epolls.into_iter().any(|epoll| watches(pid, epoll, inode)) {
@@ -56,6 +66,7 @@ pub(super) fn waits(pid: Pid, inode: u64) -> bool {
 enum Target {
     Socket(u64),
     Epoll,
+    Ring,
     Other,
 }
 
@@ -71,6 +82,9 @@ fn descriptors(pid: Pid) -> impl Iterator<Item = (i32, Target)> {
 fn target(link: &str) -> Target {
     if link == "anon_inode:[eventpoll]" {
         return Target::Epoll;
+    }
+    if link == "anon_inode:[io_uring]" {
+        return Target::Ring;
     }
     let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
     inode.and_then(|inode| inode.parse().ok()).map_or(Target::Other, Target::Socket)

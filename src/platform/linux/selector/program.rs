@@ -3,7 +3,7 @@
 //! It decides by the sender's address alone, so it needs no map, no privilege and no kernel
 //! newer than 4.6. It never counts and never remembers: it is replaced whenever the choice changes.
 
-use std::ops::Range;
+use std::{num::NonZeroU16, ops::Range};
 
 pub(super) use crate::platform::sys::reuseport::Instruction;
 
@@ -34,8 +34,9 @@ const TAX: u16 = 0x07;
 const TXA: u16 = 0x87;
 
 /// Sends a probe to the socket it names, of `sockets` there are, and everyone else to one of
-/// `selected` (ascending, no doubles, each below `sockets`) at random; to any, if that is empty.
-pub(super) fn program(sockets: u16, selected: &[u16]) -> Vec<Instruction> {
+/// `selected` (ascending, no doubles, each below `sockets`) at random, in proportion to their
+/// weights; to any, if that is empty.
+pub(super) fn program(sockets: u16, selected: &[(u16, NonZeroU16)]) -> Vec<Instruction> {
     // The destination of `pick`, counted from behind the instruction that jumps.
     let mut program = vec![
         plain(LD_B, NET_OFF),
@@ -54,47 +55,64 @@ pub(super) fn program(sockets: u16, selected: &[u16]) -> Vec<Instruction> {
     program
 }
 
-fn pick(selected: &[u16]) -> Vec<Instruction> {
+fn pick(selected: &[(u16, NonZeroU16)]) -> Vec<Instruction> {
     match selected {
         [] => vec![plain(RET_K, NOBODY)],
-        [only] => vec![plain(RET_K, u32::from(*only))],
+        [(only, _)] => vec![plain(RET_K, u32::from(*only))],
         several => {
-            let count = u32::try_from(several.len()).unwrap_or(u32::MAX);
-            let mut all = vec![plain(LD_W, RANDOM), plain(MOD, count)];
-            all.extend(branch(&runs(several)));
+            let runs = runs(several);
+            let sum = runs.last().map_or(1, |run| run.lots.end);
+            let mut all = vec![plain(LD_W, RANDOM), plain(MOD, sum)];
+            all.extend(branch(&runs));
             all
         }
     }
 }
 
-/// Positions in the selection that follow each other as their sockets do.
+/// Lots, of which a random one is drawn, and who wins with them.
 #[derive(Clone, Debug)]
 struct Run {
-    positions: Range<u32>,
-    first: u32,
+    lots: Range<u32>,
+    winner: Winner,
 }
 
-fn runs(selected: &[u16]) -> Vec<Run> {
+#[derive(Clone, Copy, Debug)]
+enum Winner {
+    /// One socket wins with all of them.
+    One(u32),
+    /// The first lot is this socket's, the next one the next one's, and so on.
+    Each(u32),
+}
+
+/// Gives each as many lots as its weight is, in a row.
+fn runs(selected: &[(u16, NonZeroU16)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    for (position, &index) in (0..).zip(selected) {
-        let index = u32::from(index);
+    let mut lot = 0;
+    for &(index, weight) in selected {
+        let (index, next) = (u32::from(index), lot + u32::from(weight.get()));
         match runs.last_mut() {
-            Some(run) if run.first + (run.positions.end - run.positions.start) == index => {
-                run.positions.end += 1;
+            Some(Run { lots, winner: Winner::Each(first) })
+                if weight == NonZeroU16::MIN && *first + (lots.end - lots.start) == index =>
+            {
+                lots.end = next;
             }
-            _ => runs.push(Run { positions: position..position + 1, first: index }),
+            _ if weight == NonZeroU16::MIN => {
+                runs.push(Run { lots: lot..next, winner: Winner::Each(index) });
+            }
+            _ => runs.push(Run { lots: lot..next, winner: Winner::One(index) }),
         }
+        lot = next;
     }
     runs
 }
 
-/// Turns the position in the accumulator into the number of its socket.
+/// Turns the lot in the accumulator into the number of the socket that wins with it.
 fn branch(runs: &[Run]) -> Vec<Instruction> {
     if let [run] = runs {
         return leaf(run);
     }
     let (low, high) = runs.split_at(runs.len() / 2);
-    let middle = high.first().map_or(0, |run| run.positions.start);
+    let middle = high.first().map_or(0, |run| run.lots.start);
     let (low, high) = (branch(low), branch(high));
     let mut all = match u8::try_from(low.len()) {
         Ok(near) => vec![jump(JGE, middle, near, 0)],
@@ -107,14 +125,15 @@ fn branch(runs: &[Run]) -> Vec<Instruction> {
     all
 }
 
-fn leaf(run: &Run) -> Vec<Instruction> {
-    let shift = run.first - run.positions.start;
-    if run.positions.len() == 1 {
-        vec![plain(RET_K, run.first)]
-    } else if shift == 0 {
-        vec![plain(RET_A, 0)]
-    } else {
-        vec![plain(ADD, shift), plain(RET_A, 0)]
+fn leaf(Run { lots, winner }: &Run) -> Vec<Instruction> {
+    match *winner {
+        Winner::One(index) => vec![plain(RET_K, index)],
+        Winner::Each(first) if lots.len() == 1 => vec![plain(RET_K, first)],
+        // by weights lots may be ahead of the sockets: then the sum wraps around
+        Winner::Each(first) => match first.wrapping_sub(lots.start) {
+            0 => vec![plain(RET_A, 0)],
+            shift => vec![plain(ADD, shift), plain(RET_A, 0)],
+        },
     }
 }
 
@@ -132,7 +151,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::SOCKETS_MAX, *};
 
     /// What the kernel would do with `program`, a packet and a random number.
     fn run(program: &[Instruction], packet: &[u8], random: u32) -> u32 {
@@ -145,7 +164,7 @@ mod tests {
                 LD_B => a = byte(k),
                 LD_W if k == RANDOM => a = random,
                 LD_W => a = (0..4).fold(0, |word, i| word << 8 | byte(k + i)),
-                ADD => a += k,
+                ADD => a = a.wrapping_add(k),
                 AND => a &= k,
                 RSH => a >>= k,
                 MOD => a %= k,
@@ -159,6 +178,10 @@ mod tests {
                 other => panic!("{other:#x}"),
             }
         }
+    }
+
+    fn even(selected: &[u16]) -> Vec<(u16, NonZeroU16)> {
+        selected.iter().map(|&index| (index, NonZeroU16::MIN)).collect()
     }
 
     fn ipv4(source: [u8; 4]) -> Vec<u8> {
@@ -178,7 +201,7 @@ mod tests {
 
     #[test]
     fn probes_reach_the_socket_they_name() {
-        let program = program(600, &[3]);
+        let program = program(600, &even(&[3]));
         for (low, index) in [([0, 0], 0), ([0, 7], 7), ([1, 0], 256), ([2, 87], 599)] {
             assert_eq!(run(&program, &ipv4([127, 66, low[0], low[1]]), 0), index);
         }
@@ -195,28 +218,37 @@ mod tests {
 
     #[test]
     fn the_worst_selection_fits_old_kernels() {
-        let every_second: Vec<u16> = (0..super::super::SOCKETS_MAX).step_by(2).collect();
-        let program = program(super::super::SOCKETS_MAX, &every_second);
+        let every_second: Vec<u16> = (0..SOCKETS_MAX).step_by(2).collect();
+        let mut uneven = even(&every_second);
+        for (_, weight) in uneven.iter_mut().step_by(2) {
+            *weight = NonZeroU16::MAX;
+        }
+        let program = [even(&every_second), uneven].map(|it| program(SOCKETS_MAX, &it));
+        let longest = program.iter().map(Vec::len).max().unwrap();
         // Translated to eBPF each becomes at most two instructions of 8 bytes, and before 6.8 the
         // kernel allows 20 KiB (net.core.optmem_max).
-        assert!(program.len() * 2 * 8 + 512 < 20_480, "{}", program.len());
+        assert!(longest * 2 * 8 + 512 < 20_480, "{longest}");
     }
 
     proptest! {
         #[test]
-        fn everyone_selected_gets_the_same_share_and_nobody_else_any(
-            selected in proptest::collection::btree_set(0_u16..super::super::SOCKETS_MAX, 1..300),
+        fn everyone_selected_gets_its_share_and_nobody_else_any(
+            selected in proptest::collection::btree_map(0..SOCKETS_MAX, 1_u16..5, 1..300),
             start in any::<u16>(),
         ) {
-            let selected: Vec<u16> = selected.into_iter().collect();
-            let program = program(super::super::SOCKETS_MAX, &selected);
-            let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
-            let count = u32::try_from(selected.len()).unwrap();
-            for random in (0..count * 2).map(|n| n + u32::from(start)) {
-                *seen.entry(run(&program, &ipv6(), random)).or_default() += 1;
+            let weighted: Vec<_> = selected
+                .iter()
+                .map(|(&index, &weight)| (index, NonZeroU16::new(weight).unwrap()))
+                .collect();
+            let program = program(SOCKETS_MAX, &weighted);
+            let mut seen: BTreeMap<u16, u16> = BTreeMap::new();
+            let sum: u32 = selected.values().copied().map(u32::from).sum();
+            for random in (0..sum * 2).map(|n| n + u32::from(start)) {
+                let index = u16::try_from(run(&program, &ipv6(), random)).unwrap();
+                *seen.entry(index).or_default() += 1;
             }
-            let expected = selected.iter().map(|&index| (u32::from(index), 2)).collect();
-            prop_assert_eq!(seen, expected);
+            let expected = selected.into_iter().map(|(index, weight)| (index, weight * 2));
+            prop_assert_eq!(seen, expected.collect());
         }
     }
 }
