@@ -31,10 +31,10 @@ impl Rung {
         home.ok(["daemon", "start"]);
         let told = home.ok(["daemon", "status", "--json"]);
         let status: Value = serde_json::from_str(&told).unwrap_or_default();
-        let said = status["engines"]["ports"].as_str().unwrap_or("the workers themselves");
+        let said = status["engines"]["ports"].as_str().unwrap_or("workers themselves");
         let stands = match self {
             Self::Ebpf => said.starts_with("eBPF"),
-            Self::Trap => said.starts_with("trap") || said.starts_with("seccomp"),
+            Self::Trap => !said.starts_with("eBPF") && !said.starts_with("workers"),
             Self::Workers => true,
         };
         if stands { Ok(()) } else { Err(format!("not {self:?}: ports are shared by {said}")) }

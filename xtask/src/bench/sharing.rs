@@ -67,7 +67,7 @@ impl Rung {
     fn is_told_by(self, said: &str) -> bool {
         match self {
             Self::Ebpf => said.starts_with("eBPF"),
-            Self::Trap => said.starts_with("trap") || said.starts_with("seccomp"),
+            Self::Trap => !said.starts_with("eBPF") && !said.starts_with("workers"),
             Self::Workers => true,
         }
     }
@@ -164,7 +164,7 @@ impl Sharer {
         contender.end()?;
         let status: Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
         let said = status.pointer("/engines/ports").and_then(Value::as_str);
-        Ok(said.unwrap_or("what the workers do themselves").to_owned())
+        Ok(said.unwrap_or("workers themselves").to_owned())
     }
 }
 
