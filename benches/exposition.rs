@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use bunpilot::{
-    domain::{Connections, Pid, Stage, Strategy, Usage},
+    domain::{Connections, Pid, Scheduling, Stage, Strategy, Usage},
     metrics::{App, CompatNames, Daemon, Heap, Histogram, State, View, Worker, exposition::write},
     world::Dialect,
 };
@@ -19,6 +19,7 @@ fn view(workers: u16) -> View {
     });
     let daemon = Daemon {
         version: "0.0.0",
+        rungs: [("cpu".to_owned(), "ebpf".to_owned())].into(),
         started_unix: Duration::from_millis(1_795_378_000_125),
         uptime: Duration::from_hours(1),
         usage: Some(usage(0)),
@@ -72,6 +73,12 @@ fn usage(number: u64) -> Usage {
         threads: 11,
         processes: 1,
         connections: Some(Connections { live: 3, accepted: 4_567, moved: 2, reset: 1 }),
+        scheduling: Some(Scheduling {
+            run_delay: Some(Duration::from_micros(3_456_789 + number * 7919)),
+            voluntary_switches: 123_456 + number,
+            involuntary_switches: 3_456,
+            forks: 2,
+        }),
     }
 }
 

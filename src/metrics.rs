@@ -32,6 +32,9 @@ pub struct View {
 pub struct Daemon {
     /// Of this program.
     pub version: &'static str,
+    /// What each part of it runs on here, as
+    /// [`Facts::rungs`](crate::world::Facts::rungs).
+    pub rungs: BTreeMap<String, String>,
     /// When it started, since the Unix epoch.
     pub started_unix: Duration,
     /// How long it runs.

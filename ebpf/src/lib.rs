@@ -41,6 +41,13 @@ impl Constant {
         // SAFETY: the verifier refuses the program unless a field of this size is there.
         unsafe { ptr::read_volatile(object.add(self.value()).cast()) }
     }
+
+    /// As [`Self::of`] for a field the kernel may lack; it was left unset then, and no field of
+    /// interest begins its structure.
+    #[inline(always)]
+    pub fn if_any<T: Copy>(&self, object: *const u8) -> Option<T> {
+        if self.value() == 0 { None } else { Some(self.of(object)) }
+    }
 }
 
 /// Adds to a number that other CPUs add to at the same time.

@@ -14,6 +14,20 @@ pub(crate) fn uptime(seconds: u64) -> String {
     }
 }
 
+/// `27µs`, `1.2ms`, `3.4s`, then as [`uptime`].
+pub(crate) fn time(micros: u64) -> String {
+    let tenths = |unit: u64, name: &str| {
+        let tenths = micros / (unit / 10);
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    };
+    match micros {
+        0..1_000 => format!("{micros}µs"),
+        1_000..1_000_000 => tenths(1_000, "ms"),
+        1_000_000..60_000_000 => tenths(1_000_000, "s"),
+        60_000_000.. => uptime(micros / 1_000_000),
+    }
+}
+
 /// `512 B`, `28.1 MB`: steps of 1024, one decimal.
 pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1024 {
@@ -49,6 +63,20 @@ mod tests {
             (u64::MAX, "213503982334601d 7h"),
         ] {
             assert_eq!(uptime(seconds), text);
+        }
+    }
+
+    #[test]
+    fn short_durations() {
+        for (micros, text) in [
+            (0, "0µs"),
+            (999, "999µs"),
+            (1_000, "1.0ms"),
+            (999_999, "999.9ms"),
+            (3_456_789, "3.4s"),
+            (60_000_000, "1m 0s"),
+        ] {
+            assert_eq!(time(micros), text);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     table::{ALWAYS, Cell, Column, PIPE_ONLY, Table},
 };
 use crate::control::{
-    status::{AppStatus, Logged, WorkerStatus},
+    status::{AppStatus, Logged, Scheduling, WorkerStatus},
     wire::Command,
 };
 
@@ -94,6 +94,25 @@ pub(crate) fn cpu(worker: &WorkerStatus) -> Cell {
 pub(crate) fn memory(worker: &WorkerStatus) -> Cell {
     let rss = worker.memory.filter(|_| alive(worker)).map(|it| it.rss);
     Cell::maybe(rss, |it| format::size(*it))
+}
+
+/// What the scheduler did: time without a CPU, switches by kind, processes started.
+pub(crate) fn scheduling(worker: &WorkerStatus) -> [Cell; 4] {
+    let scheduling = worker.scheduling.filter(|_| alive(worker));
+    let count = |of: fn(Scheduling) -> u64| Cell::maybe(scheduling.map(of), ToString::to_string);
+    let delay = match scheduling.and_then(|it| it.run_delay) {
+        Some(micros) => {
+            let seconds = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+            Cell::both(&seconds, format::time(micros))
+        }
+        None => Cell::maybe(None::<u64>, ToString::to_string),
+    };
+    [
+        delay,
+        count(|it| it.voluntary_switches),
+        count(|it| it.involuntary_switches),
+        count(|it| it.forks),
+    ]
 }
 
 /// What went into a log, whether or not a worker is there now.

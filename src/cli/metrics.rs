@@ -35,6 +35,10 @@ const COLUMNS: &[Column] = &[
     Column { title: "ERR", name: "err_bytes", need: 1 },
     Column { title: "OUT LINES", name: "out_lines", need: PIPE_ONLY },
     Column { title: "ERR LINES", name: "err_lines", need: PIPE_ONLY },
+    Column { title: "RUN DELAY", name: "run_delay_seconds", need: 1 },
+    Column { title: "SLEEPS", name: "voluntary_switches", need: 1 },
+    Column { title: "PREEMPTED", name: "involuntary_switches", need: 1 },
+    Column { title: "FORKS", name: "forks", need: 1 },
 ];
 
 /// Runs it.
@@ -83,7 +87,7 @@ fn row(app: &AppStatus, worker: &WorkerStatus) -> Vec<Cell> {
     let count = |value: Option<u32>| Cell::maybe(value, ToString::to_string);
     // Zero is "the worker does not tell".
     let heap = |bytes: Option<u64>| Cell::maybe(bytes.filter(|it| *it > 0), |it| format::size(*it));
-    vec![
+    let mut row = vec![
         Cell::new(&app.name).styled(style::NAME),
         Cell::new(worker.id.to_string()),
         list::pid(worker),
@@ -98,7 +102,9 @@ fn row(app: &AppStatus, worker: &WorkerStatus) -> Vec<Cell> {
         list::written(worker.err),
         lines(worker.out),
         lines(worker.err),
-    ]
+    ];
+    row.extend(list::scheduling(worker));
+    row
 }
 
 #[cfg(test)]
@@ -121,10 +127,10 @@ mod tests {
         check(
             Screen::Terminal(160, 40),
             &expect![[r#"
-            APP        │ WORKER │ PID     │ CPU % │ RSS     │ HEAP USED │ HEAP TOTAL │ RESTARTS │ THREADS │ FDS │ OUT    │ ERR
-            api-server │ 0      │ 4180001 │ 12.3% │ 28.1 MB │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —
-            api-server │ 1      │ 4180002 │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —
-            mailer     │ 0      │ —       │ —     │ —       │ —         │ —          │ 3        │ 11      │ 21  │ 1.2 MB │ —
+            APP        │ WORKER │ PID     │ CPU % │ RSS     │ HEAP USED │ HEAP TOTAL │ RESTARTS │ THREADS │ FDS │ OUT    │ ERR │ RUN DELAY │ SLEEPS │ PREEMPTED │ FORKS
+            api-server │ 0      │ 4180001 │ 12.3% │ 28.1 MB │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
+            api-server │ 1      │ 4180002 │ 12.3% │ 1.4 GB  │ 11.8 MB   │ 19.1 MB    │ 0        │ 11      │ 21  │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
+            mailer     │ 0      │ —       │ —     │ —       │ —         │ —          │ 3        │ 11      │ 21  │ 1.2 MB │ —   │ —         │ —      │ —         │ —
         "#]],
         );
         check(
@@ -139,10 +145,10 @@ mod tests {
         check(
             Screen::Piped,
             &expect![[r#"
-            app	worker	pid	cpu_percent	rss_bytes	heap_used_bytes	heap_total_bytes	restarts	threads	fds	out_bytes	err_bytes	out_lines	err_lines
-            api-server	0	4180001	12.34	29465000	12345678	20000000	0	11	21	1234567		12345	
-            api-server	1	4180002	12.34	1500000000	12345678	20000000	0	11	21	1234567		12345	
-            mailer	0						3	11	21	1234567		12345	
+            app	worker	pid	cpu_percent	rss_bytes	heap_used_bytes	heap_total_bytes	restarts	threads	fds	out_bytes	err_bytes	out_lines	err_lines	run_delay_seconds	voluntary_switches	involuntary_switches	forks
+            api-server	0	4180001	12.34	29465000	12345678	20000000	0	11	21	1234567		12345		1.234567	40321	27	3
+            api-server	1	4180002	12.34	1500000000	12345678	20000000	0	11	21	1234567		12345		1.234567	40321	27	3
+            mailer	0						3	11	21	1234567		12345					
         "#]],
         );
     }

@@ -33,6 +33,10 @@ const COLUMNS: &[Column] = &[
     Column { title: "CONNS", name: "connections", need: 2 },
     Column { title: "OUT", name: "out_bytes", need: 1 },
     Column { title: "ERR", name: "err_bytes", need: 1 },
+    Column { title: "RUN DELAY", name: "run_delay_seconds", need: 1 },
+    Column { title: "SLEEPS", name: "voluntary_switches", need: 1 },
+    Column { title: "PREEMPTED", name: "involuntary_switches", need: 1 },
+    Column { title: "FORKS", name: "forks", need: 1 },
 ];
 
 /// Runs it.
@@ -109,7 +113,7 @@ fn plain(value: &Value) -> String {
 
 fn row(worker: &WorkerStatus, now: u64) -> Vec<Cell> {
     let count = |value: Option<u32>| Cell::maybe(value, ToString::to_string);
-    vec![
+    let mut row = vec![
         Cell::new(worker.id.to_string()),
         list::pid(worker),
         Cell::new(&worker.state).styled(style::of_state(&worker.state)),
@@ -124,7 +128,9 @@ fn row(worker: &WorkerStatus, now: u64) -> Vec<Cell> {
         Cell::maybe(worker.connections.map(|it| it.open), ToString::to_string),
         list::written(worker.out),
         list::written(worker.err),
-    ]
+    ];
+    row.extend(list::scheduling(worker));
+    row
 }
 
 /// What an operator should see, why workers are not online, and what they say of themselves.
@@ -177,9 +183,9 @@ mod tests {
                 Cwd         /srv/app
                 Config      /srv/app/bunpilot.config.ts
 
-                ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ GENERATION │ PROCESSES │ THREADS │ FDS │ CONNS │ OUT    │ ERR
-                0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —
-                1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —
+                ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ PROCESSES │ THREADS │ FDS │ CONNS │ OUT    │ ERR │ RUN DELAY │ SLEEPS │ PREEMPTED │ FORKS
+                0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
+                1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
             "#]],
         );
         check(
@@ -237,8 +243,8 @@ mod tests {
                 uptime	1m 0s
                 cwd	/srv/app
 
-                worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds	connections	out_bytes	err_bytes
-                0		crashed				3	1	1	11	21	3	1234567	
+                worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds	connections	out_bytes	err_bytes	run_delay_seconds	voluntary_switches	involuntary_switches	forks
+                0		crashed				3	1	1	11	21	3	1234567					
                 mailer:0 exited with status 1; next try in 4s
             "#]],
         );

@@ -82,6 +82,9 @@ pub struct WorkerStatus {
     /// Its connections to the app's port; `null` where nobody counts them.
     #[serde(default)]
     pub connections: Option<Connections>,
+    /// What the scheduler did to it; `null` where nobody counts.
+    #[serde(default)]
+    pub scheduling: Option<Scheduling>,
     /// What the worker last said of itself with `STATUS=`.
     #[serde(default)]
     pub status_text: Option<String>,
@@ -155,6 +158,21 @@ pub struct Cpu {
     pub timestamp: u64,
 }
 
+/// What the scheduler did to a worker's whole tree since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduling {
+    /// Microseconds threads could have run but had no CPU, each thread's for itself; `null` where
+    /// the kernel does not measure it.
+    pub run_delay: Option<u64>,
+    /// Times a thread left its CPU because it had to wait for something.
+    pub voluntary_switches: u64,
+    /// Times a thread left its CPU though it could have gone on.
+    pub involuntary_switches: u64,
+    /// Processes started.
+    pub forks: u64,
+}
+
 /// The daemon about itself: the reply to `dump`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -169,7 +187,8 @@ pub struct DaemonStatus {
     #[serde(default)]
     pub version: String,
     /// What it runs on: `control` (`io_uring` or `epoll`), `logs`, `trees` (`cgroup2` or
-    /// `process group`), `http` (address or why not).
+    /// `process group`), `cpu` (how CPU time is measured, and why not better), `http` (address or
+    /// why not).
     #[serde(default)]
     pub engines: std::collections::BTreeMap<String, String>,
     /// Warnings an operator should see: a database that cannot be written, a port in use.

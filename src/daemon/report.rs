@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Core;
 use crate::{
     control::status::{
-        AppStatus, Connections, Cpu, DaemonStatus, Logged, Memory, Step as WireStep, WorkerStatus,
+        AppStatus, Connections, Cpu, DaemonStatus, Logged, Memory, Scheduling, Step as WireStep,
+        WorkerStatus,
     },
     domain::{self, AppId, AppSpec, Balance, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
     supervisor::{AppView, Cause, PlaceView, Step, WorkerView},
@@ -79,6 +80,7 @@ impl Core {
             threads: usage.map(|it| it.threads),
             processes: usage.map(|it| it.processes),
             connections: usage.and_then(|it| it.connections).map(connections),
+            scheduling: usage.and_then(|it| it.scheduling).map(scheduling),
             status_text: voice.and_then(|it| it.status.clone()),
             out: logs.out.map(logged),
             err: logs.err.map(logged),
@@ -156,6 +158,15 @@ fn logged(logged: domain::Logged) -> Logged {
         dropped_bytes: logged.dropped_bytes,
         blocked_millis: millis(logged.blocked),
         last_write_at: logged.last_write_unix.map(millis),
+    }
+}
+
+fn scheduling(it: domain::Scheduling) -> Scheduling {
+    Scheduling {
+        run_delay: it.run_delay.map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
+        voluntary_switches: it.voluntary_switches,
+        involuntary_switches: it.involuntary_switches,
+        forks: it.forks,
     }
 }
 

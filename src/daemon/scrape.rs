@@ -88,6 +88,7 @@ impl Core {
         let view = metrics::View {
             daemon: metrics::Daemon {
                 version: self.facts.version,
+                rungs: self.facts.rungs.clone(),
                 started_unix: self.unix(self.facts.started),
                 uptime: now.since(self.facts.started),
                 usage: self.questions.daemon(),

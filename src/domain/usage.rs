@@ -21,6 +21,8 @@ pub struct Usage {
     pub processes: u32,
     /// Its connections, `None` where nobody counts them.
     pub connections: Option<Connections>,
+    /// What the scheduler did to them, `None` where nobody counts.
+    pub scheduling: Option<Scheduling>,
 }
 
 /// The connections of one worker to its app's port.
@@ -43,6 +45,20 @@ pub struct Parting {
     pub moved: u64,
     /// Those it cut off on its way out.
     pub cut: u64,
+}
+
+/// What the scheduler did to a worker's whole process tree since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Time in which threads could have run but had no CPU, each thread's for itself; `None` where
+    /// the kernel does not measure it.
+    pub run_delay: Option<Duration>,
+    /// Times a thread left its CPU because it had to wait for something.
+    pub voluntary_switches: u64,
+    /// Times a thread left its CPU though it could have gone on.
+    pub involuntary_switches: u64,
+    /// Processes started.
+    pub forks: u64,
 }
 
 /// What went into one log of a place since the daemon began, through all the lives of its workers.

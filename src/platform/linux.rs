@@ -10,6 +10,7 @@ mod clients;
 mod clock;
 pub mod daemon;
 mod doors;
+pub mod examine;
 mod guardian;
 mod hatchery;
 mod inbox;

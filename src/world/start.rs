@@ -35,8 +35,10 @@ pub struct Facts {
     pub started: Moment,
     /// Translates moments for people.
     pub clock: Clock,
-    /// What the outside runs on, for `daemon status` and the exposition.
+    /// What the outside runs on and why not on better, for `daemon status`.
     pub engines: BTreeMap<String, String>,
+    /// The same in one word of few for each part of which there are several, for the exposition.
+    pub rungs: BTreeMap<String, String>,
 }
 
 /// Whether the guard outlived the daemon before us.

@@ -44,6 +44,7 @@ fn facts(outside: &Outside) -> Facts {
         started: outside.now(),
         clock: Clock::default(),
         engines: std::collections::BTreeMap::new(),
+        rungs: std::collections::BTreeMap::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A failed check does not hide the ones after it. It installs no cargo tool, since building them
 //! takes longer than the checks (three minutes for machete and typos on two cores): those that are
-//! missing are named as skipped. What builds the objects of `ebpf/` it fetches where it can; where
+//! missing are named as skipped. What builds the objects of `ebpf/` is fetched where it can be; where
 //! not, that check is skipped with the reason, and failed with `BUNPILOT_REQUIRE=all`.
 
 use std::{
@@ -10,10 +10,12 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use clap::ValueEnum as _;
+
 use crate::{
     ebpf,
     shell::{Failure, cargo, find, root, run as run_command, say},
-    test, tidy, tools,
+    test, tidy,
 };
 
 /// What became of a check.
@@ -35,27 +37,81 @@ impl fmt::Display for Outcome {
     }
 }
 
-pub(crate) fn run() -> ExitCode {
-    let mut outcomes = vec![
-        ("fmt", checked(cargo().args(["fmt", "--all", "--", "--check"]))),
-        ("clippy", checked(&mut clippy())),
-        ("doc", checked(&mut doc())),
-        ("fmt ebpf", checked(&mut fmt_ebpf())),
-        ("tidy", by_code(tidy::run())),
-        ("ebpf", ebpf_objects()),
-        (
-            "deny",
-            if_installed("cargo-deny", cargo().args(["deny", "check", "--config", ".deny.toml"])),
-        ),
-        ("machete", if_installed("cargo-machete", cargo().arg("machete"))),
-        ("typos", if_installed("typos", Command::new("typos").args(["--config", ".typos.toml"]))),
-    ];
-    let (tally, tested) = test::count(&test::Args::everything());
-    outcomes.push(("test", by_result(tested)));
-    for (name, outcome) in &outcomes {
-        say(format_args!("{name:<8} {outcome}"));
+/// Which checks; all, unless some are named.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these
+    #[arg(value_enum)]
+    checks: Vec<Check>,
+}
+
+/// A check, in the order they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Check {
+    Fmt,
+    Clippy,
+    Doc,
+    FmtEbpf,
+    Tidy,
+    Ebpf,
+    Deny,
+    Machete,
+    Typos,
+    Test,
+}
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Doc => "doc",
+            Self::FmtEbpf => "fmt-ebpf",
+            Self::Tidy => "tidy",
+            Self::Ebpf => "ebpf",
+            Self::Deny => "deny",
+            Self::Machete => "machete",
+            Self::Typos => "typos",
+            Self::Test => "test",
+        }
     }
-    test::tell(tally);
+
+    fn run(self, tally: &mut Option<test::Tally>) -> Outcome {
+        match self {
+            Self::Fmt => checked(cargo().args(["fmt", "--all", "--", "--check"])),
+            Self::Clippy => checked(&mut clippy()),
+            Self::Doc => checked(&mut doc()),
+            Self::FmtEbpf => checked(&mut fmt_ebpf()),
+            Self::Tidy => by_code(tidy::run()),
+            Self::Ebpf => ebpf_objects(),
+            Self::Deny => {
+                let config = ["deny", "check", "--config", ".deny.toml"];
+                if_installed("cargo-deny", cargo().args(config))
+            }
+            Self::Machete => if_installed("cargo-machete", cargo().arg("machete")),
+            Self::Typos => {
+                if_installed("typos", Command::new("typos").args(["--config", ".typos.toml"]))
+            }
+            Self::Test => {
+                let (counted, tested) = test::count(&test::Args::everything());
+                *tally = Some(counted);
+                by_result(tested)
+            }
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let wanted = |it: &Check| args.checks.is_empty() || args.checks.contains(it);
+    let mut tally = None;
+    let mut outcomes = Vec::new();
+    for check in Check::value_variants().iter().copied().filter(wanted) {
+        outcomes.push((check, check.run(&mut tally)));
+    }
+    for (check, outcome) in &outcomes {
+        say(format_args!("{:<8} {outcome}", check.name()));
+    }
+    tally.into_iter().for_each(test::tell);
     if outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Failed) {
         ExitCode::FAILURE
     } else {
@@ -85,15 +141,8 @@ fn fmt_ebpf() -> Command {
 
 /// Whether what is committed in `ebpf/prebuilt` is what the sources say.
 fn ebpf_objects() -> Outcome {
-    let mut verdict = ebpf::check();
-    if matches!(verdict, Err(ebpf::Fault::NoTools(_))) {
-        match tools::for_ebpf() {
-            Ok(()) => verdict = ebpf::check(),
-            Err(error) => say(format_args!("what builds the objects of ebpf/: {error}")),
-        }
-    }
     let strict = std::env::var_os("BUNPILOT_REQUIRE").is_some_and(|it| it == "all");
-    match verdict {
+    match ebpf::check() {
         Ok(verdict) => {
             ebpf::tell(&verdict);
             Outcome::Passed

@@ -31,7 +31,7 @@ enum Task {
     },
     /// Everything a change must pass: fmt, clippy, doc, tidy, the objects in `ebpf/prebuilt`, the
     /// tests, and what is installed of deny, machete and typos
-    Ci,
+    Ci(ci::Args),
     /// Plants faults in the supervisor, one at a time: the simulator must catch each
     Mutants {
         /// Only mutants whose line says one of these words
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match Task::parse() {
         Task::Bench(bench) => bench::run(&bench),
         Task::BuildEbpf { check } => ebpf::run(check),
-        Task::Ci => ci::run(),
+        Task::Ci(args) => ci::run(&args),
         Task::Mutants { words } => mutants::run(&words),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),

@@ -86,14 +86,14 @@ pub(crate) fn fetch() -> Result<Tools, Failure> {
     Ok(tools)
 }
 
-/// Fetches one of the [`RIVALS`] unless it is there; returns where it stands.
-pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
+/// Fetches one of the [`TOOLS`] or [`RIVALS`] unless it is there; returns where it stands.
+pub(crate) fn program(name: &'static str) -> Result<PathBuf, Failure> {
     let workshop = Workshop { folder: root().join("target/tools"), apt_lists: OnceCell::new() };
     make_folder(&workshop.bin())?;
-    for (tool, source) in RIVALS.iter().filter(|(tool, _)| *tool == rival) {
+    for (tool, source) in TOOLS.iter().chain(RIVALS).filter(|(tool, _)| *tool == name) {
         workshop.provide(tool, *source)?;
     }
-    installed(rival)
+    installed(name)
 }
 
 /// Where a program stands that is fetched or on the `PATH`.
@@ -102,18 +102,28 @@ pub(crate) fn installed(program: &'static str) -> Result<PathBuf, Failure> {
     if fetched.exists() { Ok(fetched) } else { needed(program) }
 }
 
-/// Fetches what builds the objects of `ebpf/`, three minutes on two cores: Debian's compiler and
+/// Fetches what builds the objects of `ebpf/`, two minutes on two cores: Debian's compiler and
 /// LLVM, which only root can, and the linker into `target/tools`.
 pub(crate) fn for_ebpf() -> Result<(), Failure> {
-    let folder = root().join("target/tools");
-    let workshop = Workshop { folder, apt_lists: OnceCell::new() };
-    for package in ebpf::PACKAGES {
-        workshop.apt_install(package)?;
+    let workshop = Workshop { folder: root().join("target/tools"), apt_lists: OnceCell::new() };
+    make_folder(&workshop.folder)?;
+    let absent = ebpf::PACKAGES.iter().copied().filter(|it| !is_package(it));
+    workshop.apt_install(&absent.collect::<Vec<_>>())?;
+    if workshop.bin().join(ebpf::LINKER[0]).exists() || find(ebpf::LINKER[0]).is_some() {
+        return Ok(());
     }
     let (folder, root) = (workshop.folder.as_os_str(), "--root".as_ref());
     let mut install = cargo();
     install.args(["install", "--quiet"]).args(ebpf::LINKER).args([root, folder]);
-    run(install.env("LLVM_PREFIX", "/usr/lib/llvm-22"))
+    install.envs(ebpf::LINKER_PROFILE.iter().copied());
+    run(install.env("LLVM_PREFIX", ebpf::LLVM))
+}
+
+/// Whether a package of Debian is installed.
+fn is_package(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    query.output().is_ok_and(|it| it.status.success() && it.stdout == b"installed")
 }
 
 impl Tools {
@@ -152,7 +162,7 @@ impl Workshop {
             return Ok(());
         }
         match source {
-            Source::Apt(package) => self.apt_install(package),
+            Source::Apt(package) => self.apt_install(&[package]),
             Source::Deb(package, path) => self.link(tool, &self.unpack(package)?.join(path)),
             Source::Npm(package) => {
                 self.npm_install(package)?;
@@ -170,7 +180,7 @@ impl Workshop {
         let folder = self.folder.join("npm");
         make_folder(&folder)?;
         run(Command::new(npm)
-            .args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix", ".", package])
+            .args(["install", "--no-audit", "--no-fund", "--prefix", ".", package])
             .current_dir(folder))
     }
 
@@ -187,10 +197,14 @@ impl Workshop {
         ]))
     }
 
-    fn apt_install(&self, package: &str) -> Result<(), Failure> {
+    fn apt_install(&self, packages: &[&str]) -> Result<(), Failure> {
+        if packages.is_empty() {
+            return Ok(());
+        }
         self.refresh_apt()?;
         run(Command::new("apt-get")
-            .args(["install", "--yes", "--quiet", "--no-install-recommends", package])
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"))
     }
 

@@ -1,12 +1,14 @@
 //! CPU time of workers: every nanosecond the scheduler books to a thread is added to the seat its
-//! worker has in [`COUNTERS`], which user space maps into its memory.
+//! worker has in [`COUNTERS`], which user space maps into its memory. Beside it lies how long the
+//! thread waited for a CPU, how often it left one, and how many processes it started.
 //!
 //! A thread belongs to a worker by its [`Share`]. It inherits it from the thread that started it,
 //! whatever becomes of that one. Those that were there before are found by [`take_up`].
 //!
 //! Booked is always the difference to what was booked before, so a switch that is missed costs
 //! nothing: the next one makes up for it. The numbers are the scheduler's own
-//! (`se.sum_exec_runtime`), so they are what a cgroup's `cpu.stat` adds up.
+//! (`se.sum_exec_runtime`, `sched_info.run_delay`, `nvcsw`, `nivcsw`), so they are what a cgroup's
+//! `cpu.stat` adds up, and `proc_pid_schedstat(5)` and `proc_pid_status(5)` say.
 #![no_std]
 #![no_main]
 
@@ -39,7 +41,14 @@ struct Counter {
     taken_up: u64,
     /// Threads that could not be given a share for want of memory.
     missed: u64,
-    _rest: [u64; 4],
+    /// Time in which threads could have run but had no CPU.
+    run_delay_ns: u64,
+    /// Times a thread left its CPU because it had to wait for something.
+    voluntary: u64,
+    /// Times a thread left its CPU though it could have gone on.
+    involuntary: u64,
+    /// Processes started; a thread is none.
+    forks: u64,
 }
 
 /// Whose a process is.
@@ -52,11 +61,21 @@ struct Seat {
     round: u32,
 }
 
-/// Whose a thread is, and how much of its time is in the counter.
+/// What the scheduler counts of one thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Account {
+    runtime_ns: u64,
+    run_delay_ns: u64,
+    voluntary: u64,
+    involuntary: u64,
+}
+
+/// Whose a thread is, and how much of its account is in the counter.
 #[repr(C)]
 struct Share {
     seat: Seat,
-    booked_ns: u64,
+    booked: Account,
 }
 
 #[map]
@@ -80,6 +99,13 @@ static TASK_TGID: Constant = Constant::unset();
 static TASK_PID: Constant = Constant::unset();
 #[unsafe(no_mangle)]
 static TASK_RUNTIME: Constant = Constant::unset();
+/// Unset in kernels that do not count it.
+#[unsafe(no_mangle)]
+static TASK_RUN_DELAY: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static TASK_VOLUNTARY: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static TASK_INVOLUNTARY: Constant = Constant::unset();
 #[unsafe(no_mangle)]
 static TASK_PARENT: Constant = Constant::unset();
 #[unsafe(no_mangle)]
@@ -90,6 +116,14 @@ static SIGNAL_RUNTIME: Constant = Constant::unset();
 static SIGNAL_CUTIME: Constant = Constant::unset();
 #[unsafe(no_mangle)]
 static SIGNAL_CSTIME: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static SIGNAL_VOLUNTARY: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static SIGNAL_CVOLUNTARY: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static SIGNAL_INVOLUNTARY: Constant = Constant::unset();
+#[unsafe(no_mangle)]
+static SIGNAL_CINVOLUNTARY: Constant = Constant::unset();
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -114,11 +148,15 @@ fn flush(_context: RawTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_fork")]
 fn forked(context: BtfTracePointContext) -> i32 {
     if let Some(parent) = SHARES.of(context.arg(0)) {
+        let child: Task = context.arg(1);
         // SAFETY: not null.
         let seat = Seat { round: 0, ..unsafe { (*parent).seat } };
-        let share = Share { seat, booked_ns: 0 };
-        if SHARES.of_or(context.arg(1), &share).is_none() {
+        let share = Share { seat, booked: Account::NOTHING };
+        if SHARES.of_or(child, &share).is_none() {
             count(&share.seat, |counter| &raw mut counter.missed, 1);
+        }
+        if is_leader(child) {
+            count(&share.seat, |counter| &raw mut counter.forks, 1);
         }
     }
     0
@@ -154,22 +192,16 @@ fn visit(task: Task) -> Option<()> {
     if SHARES.of(task).is_some() {
         return Some(());
     }
-    let booked_ns = TASK_RUNTIME.of(task);
-    let share = SHARES.of_or(task, &Share { seat, booked_ns })?;
+    let booked = Account::of(task);
+    let share = SHARES.of_or(task, &Share { seat, booked })?;
     // SAFETY: not null.
     if unsafe { (*share).seat.round } != seat.round {
         return Some(()); // born just now, with a share of its own
     }
-    count(&seat, |counter| &raw mut counter.cpu_ns, booked_ns);
+    booked.count(&seat);
     count(&seat, |counter| &raw mut counter.taken_up, 1);
-    let pid: u32 = TASK_PID.of(task);
-    if pid == tgid {
-        let signal: *const u8 = TASK_SIGNAL.of(task);
-        // Of threads that are gone, and of children that were waited for.
-        let past = SIGNAL_RUNTIME.of::<u64>(signal)
-            + SIGNAL_CUTIME.of::<u64>(signal)
-            + SIGNAL_CSTIME.of::<u64>(signal);
-        count(&seat, |counter| &raw mut counter.cpu_ns, past);
+    if is_leader(task) {
+        Account::past(TASK_SIGNAL.of(task)).count(&seat);
     }
     Some(())
 }
@@ -194,26 +226,92 @@ fn belongs(task: Task, tgid: u32) -> Option<Seat> {
     Some(seat)
 }
 
+/// Whether a thread is the first one of its process.
+#[inline(always)]
+fn is_leader(task: Task) -> bool {
+    TASK_PID.of::<u32>(task) == TASK_TGID.of::<u32>(task)
+}
+
 #[inline(always)]
 fn book(task: Task) -> Option<()> {
     let share = SHARES.of(task)?;
-    let runtime: u64 = TASK_RUNTIME.of(task);
+    let now = Account::of(task);
     // SAFETY: not null, and only the CPU the thread is on comes here.
-    let used = runtime.wrapping_sub(unsafe { (*share).booked_ns });
+    let new = now.since(unsafe { &(*share).booked });
     // SAFETY: as above.
-    unsafe { (*share).booked_ns = runtime };
+    unsafe { (*share).booked = now };
     // SAFETY: as above.
-    count(unsafe { &(*share).seat }, |counter| &raw mut counter.cpu_ns, used);
+    new.count(unsafe { &(*share).seat });
     Some(())
+}
+
+impl Account {
+    const NOTHING: Self = Self { runtime_ns: 0, run_delay_ns: 0, voluntary: 0, involuntary: 0 };
+
+    #[inline(always)]
+    fn of(task: Task) -> Self {
+        Self {
+            runtime_ns: TASK_RUNTIME.of(task),
+            run_delay_ns: TASK_RUN_DELAY.if_any(task).unwrap_or(0),
+            voluntary: TASK_VOLUNTARY.of(task),
+            involuntary: TASK_INVOLUNTARY.of(task),
+        }
+    }
+
+    /// Of threads of a process that are gone, and of children that were waited for. How long they
+    /// waited for a CPU nobody knows.
+    #[inline(always)]
+    fn past(signal: *const u8) -> Self {
+        Self {
+            runtime_ns: SIGNAL_RUNTIME.of::<u64>(signal)
+                + SIGNAL_CUTIME.of::<u64>(signal)
+                + SIGNAL_CSTIME.of::<u64>(signal),
+            run_delay_ns: 0,
+            voluntary: SIGNAL_VOLUNTARY.of::<u64>(signal) + SIGNAL_CVOLUNTARY.of::<u64>(signal),
+            involuntary: SIGNAL_INVOLUNTARY.of::<u64>(signal)
+                + SIGNAL_CINVOLUNTARY.of::<u64>(signal),
+        }
+    }
+
+    #[inline(always)]
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            runtime_ns: self.runtime_ns.wrapping_sub(before.runtime_ns),
+            run_delay_ns: self.run_delay_ns.wrapping_sub(before.run_delay_ns),
+            voluntary: self.voluntary.wrapping_sub(before.voluntary),
+            involuntary: self.involuntary.wrapping_sub(before.involuntary),
+        }
+    }
+
+    /// Adds it to the counter of a seat.
+    #[inline(always)]
+    fn count(&self, seat: &Seat) -> Option<()> {
+        let counter = counter_of(seat)?;
+        for (number, amount) in [
+            (&raw mut counter.cpu_ns, self.runtime_ns),
+            (&raw mut counter.run_delay_ns, self.run_delay_ns),
+            (&raw mut counter.voluntary, self.voluntary),
+            (&raw mut counter.involuntary, self.involuntary),
+        ] {
+            if amount != 0 {
+                add(number, amount);
+            }
+        }
+        Some(())
+    }
 }
 
 #[inline(always)]
 fn count(seat: &Seat, number: impl Fn(&mut Counter) -> *mut u64, amount: u64) -> Option<()> {
+    add(number(counter_of(seat)?), amount);
+    Some(())
+}
+
+/// The counter of a seat, unless it serves another worker by now.
+#[inline(always)]
+fn counter_of(seat: &Seat) -> Option<&'static mut Counter> {
     let counter = COUNTERS.get_ptr_mut(seat.number)?;
     // SAFETY: not null; fields that others change meanwhile are changed by `add` alone.
     let counter = unsafe { &mut *counter };
-    if counter.ticket == seat.ticket {
-        add(number(counter), amount);
-    }
-    Some(())
+    (counter.ticket == seat.ticket).then_some(counter)
 }

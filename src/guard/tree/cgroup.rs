@@ -43,7 +43,7 @@ const DEPTH_MAX: usize = 16;
 impl Base {
     /// Makes the folder and tries whether a process can really be born in it; `None` if not.
     pub(in crate::guard) fn open(home: &Path) -> Option<Self> {
-        let path = base(home)?;
+        let path = home_folder(home)?;
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             Ok(()) | Err(_) => {}
@@ -79,8 +79,10 @@ impl Base {
     }
 }
 
+/// Whether a process can be born in the cgroup of this folder.
+///
 /// Starts nothing: the root folder is no program, but being told so takes place inside.
-fn can_enter(dir: &OwnedFd) -> bool {
+pub(crate) fn can_enter(dir: &OwnedFd) -> bool {
     let word = || vec![CString::from(c"/")];
     let plan = Plan {
         programs: word(),
@@ -156,6 +158,24 @@ pub(in crate::guard) fn populated(events: &fs::File) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
 }
 
+/// The folder of all workers of `home`, if the guard is in our cgroup as we are born in its.
+pub(crate) fn home_folder(home: &Path) -> Option<PathBuf> {
+    Some(folder_of_process("self")?.join(cgroup_name(home)))
+}
+
+/// The folder of the cgroup a worker of `home` was born in, wherever the guard was that made it;
+/// `pid`, its first process, is still there or deeper.
+pub(crate) fn worker_folder(home: &Path, label: &str, pid: Pid) -> Option<PathBuf> {
+    let end = Path::new(&cgroup_name(home)).join(folder_name(label));
+    let folder = folder_of_process(&pid.to_string())?;
+    folder.ancestors().find(|it| it.ends_with(&end)).map(Path::to_owned)
+}
+
+fn folder_of_process(pid: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    own_folder(&mounts, &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
 fn folders(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -202,12 +222,6 @@ fn folder_name(label: &str) -> String {
     name
 }
 
-/// The folder of all workers of one home, if there are cgroups.
-pub(in crate::guard) fn base(home: &Path) -> Option<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    Some(own_folder(&mounts()?, &own)?.join(cgroup_name(home)))
-}
-
 /// Where the hierarchy begins, as far as we see it.
 pub(in crate::guard) fn root() -> Option<PathBuf> {
     own_folder(&mounts()?, "0::/")
@@ -224,7 +238,7 @@ fn mounts() -> Option<String> {
 
 /// Finds the folder of our own cgroup: its path from `cgroups(7)`, below the mount point from
 /// `proc_pid_mountinfo(5)`.
-fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
+pub(crate) fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;

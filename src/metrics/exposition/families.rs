@@ -91,6 +91,10 @@ fn daemon(daemon: &Daemon, writer: &mut Writer) {
     let none = Labels::default();
     writer.family(info("bunpilot_build", "The running version of bunpilot."));
     writer.sample_of(&none, "version", daemon.version, 1_u64);
+    writer.family(info("bunpilot_engine", "What each part of bunpilot runs on here."));
+    for (part, rung) in &daemon.rungs {
+        writer.sample_of(&none.with("part", part), "rung", rung, 1_u64);
+    }
     writer.family(counter(
         "bunpilot_scrape_collector_errors",
         "",
@@ -231,6 +235,18 @@ const WORKERS: &[Column] = &[
     Column {
         family: gauge("bunpilot_worker_processes", "", "Processes of the worker."),
         of: |worker| worker.usage.map(|usage| usage.processes.into()),
+    },
+    Column {
+        family: counter("bunpilot_worker_forks", "", "Processes the worker has started."),
+        of: |worker| Some(worker.usage?.scheduling?.forks.into()),
+    },
+    Column {
+        family: counter(
+            "bunpilot_worker_run_delay_seconds",
+            "seconds",
+            "Time threads of the worker could have run but had no CPU.",
+        ),
+        of: |worker| Some(worker.usage?.scheduling?.run_delay?.into()),
     },
     Column {
         family: gauge(
@@ -428,6 +444,16 @@ fn by_enum(apps: &[Shown<'_>], writer: &mut Writer) {
                 writer.sample_of(labels, "mode", "all", usage.cpu);
             }
         }
+    }
+    writer.family(counter(
+        "bunpilot_worker_context_switches",
+        "",
+        "Times a thread of the worker left its CPU: to wait, or though it could have gone on.",
+    ));
+    for (labels, worker) in places().filter(|(_, worker)| worker.is_live()) {
+        let Some(scheduling) = worker.usage.and_then(|it| it.scheduling) else { continue };
+        writer.sample_of(labels, "kind", "voluntary", scheduling.voluntary_switches);
+        writer.sample_of(labels, "kind", "involuntary", scheduling.involuntary_switches);
     }
     writer.family(counter("bunpilot_worker_exits", "", "Ends of the worker by reason."));
     for (labels, worker) in places() {

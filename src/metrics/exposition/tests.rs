@@ -12,7 +12,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    domain::{Connections, Logged, Logs, Pid, Stage, Strategy, Usage},
+    domain::{Connections, Logged, Logs, Pid, Scheduling, Stage, Strategy, Usage},
     metrics::{App, CompatNames, Daemon, Heap, Histogram, State, Worker},
 };
 
@@ -28,12 +28,19 @@ fn usage() -> Usage {
         threads: 11,
         processes: 2,
         connections: Some(Connections { live: 3, accepted: 4_567, moved: 2, reset: 1 }),
+        scheduling: Some(Scheduling {
+            run_delay: Some(Duration::from_micros(1_250)),
+            voluntary_switches: 40_321,
+            involuntary_switches: 27,
+            forks: 3,
+        }),
     }
 }
 
 fn daemon() -> Daemon {
     Daemon {
         version: "0.3.0",
+        rungs: [("cpu".to_owned(), "ebpf".to_owned())].into(),
         started_unix: Duration::from_millis(1_795_378_000_250),
         uptime: SECOND * 3600,
         usage: Some(usage()),
@@ -196,7 +203,7 @@ fn counters_are_named_as_each_dialect_has_it() {
 #[test]
 fn what_nobody_knows_is_absent() {
     let nothing = View {
-        daemon: Daemon { usage: None, fds_max: None, ..daemon() },
+        daemon: Daemon { usage: None, fds_max: None, rungs: [].into(), ..daemon() },
         apps: vec![app("api", vec![Worker::new(0, 1, State::Live(Stage::Spawning))])],
     };
     let text = text(&nothing, Dialect::Text);
@@ -266,6 +273,48 @@ fn one_worker_speaks_for_a_place() {
         &expect![[r#"
         bunpilot_app_workers{app="api",state="starting"} 1
     "#]],
+    );
+}
+
+#[test]
+fn what_nobody_counts_is_absent() {
+    let lines = |scheduling: Option<Scheduling>| {
+        let worker = Worker { usage: Some(Usage { scheduling, ..usage() }), ..online(0, 7) };
+        let view = View { daemon: daemon(), apps: vec![app("api", vec![worker])] };
+        let of = ["_forks", "_run_delay", "_switches"];
+        let text = text(&view, Dialect::Text);
+        let lines = text.lines().filter(|line| of.iter().any(|it| line.contains(it)));
+        let lines: Vec<_> = lines.filter(|line| !line.starts_with('#')).collect();
+        lines.join("\n") + "\n"
+    };
+    let scheduling = usage().scheduling.unwrap();
+    expect![[r#"
+        bunpilot_worker_forks_total{app="api",worker="0"} 3
+        bunpilot_worker_run_delay_seconds_total{app="api",worker="0"} 0.00125
+        bunpilot_worker_context_switches_total{app="api",worker="0",kind="voluntary"} 40321
+        bunpilot_worker_context_switches_total{app="api",worker="0",kind="involuntary"} 27
+    "#]]
+    .assert_eq(&lines(Some(scheduling)));
+    expect![[r#"
+        bunpilot_worker_forks_total{app="api",worker="0"} 3
+        bunpilot_worker_context_switches_total{app="api",worker="0",kind="voluntary"} 40321
+        bunpilot_worker_context_switches_total{app="api",worker="0",kind="involuntary"} 27
+    "#]]
+    .assert_eq(&lines(Some(Scheduling { run_delay: None, ..scheduling })));
+    assert_eq!(lines(None), "\n");
+}
+
+#[test]
+fn what_each_part_runs_on() {
+    check(
+        &view(),
+        Dialect::OpenMetrics,
+        "bunpilot_engine",
+        &expect![[r##"
+        # HELP bunpilot_engine What each part of bunpilot runs on here.
+        # TYPE bunpilot_engine info
+        bunpilot_engine_info{part="cpu",rung="ebpf"} 1
+    "##]],
     );
 }
 

@@ -100,7 +100,7 @@ impl Balanced {
         home: &Path,
         survivors: impl Iterator<Item = WorkerId>,
     ) -> Result<Self, Refusal> {
-        let base = guard::cgroup_base(home).filter(|it| it.is_dir()).ok_or(Refusal::NoCgroups)?;
+        let base = guard::home_folder(home).filter(|it| it.is_dir()).ok_or(Refusal::NoCgroups)?;
         let root = guard::cgroup_root().ok_or(Refusal::NoCgroups)?;
         let gate = Gate::open(kept, &Folders { workers: base.clone(), root })?;
         let (apps, workers) = (BTreeMap::new(), BTreeMap::new());

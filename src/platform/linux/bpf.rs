@@ -33,6 +33,15 @@ fn allowed() -> Result<(), Refusal> {
     Err(Refusal::Forbidden)
 }
 
+/// Loads and attaches what accounts CPU time, and takes it away again.
+///
+/// # Errors
+///
+/// As a daemon would be refused.
+pub fn rehearse() -> Result<(), Refusal> {
+    load::cpu().map(drop)
+}
+
 /// Whether we have all of `rights`.
 fn can(rights: CapabilitySet) -> Result<bool, Refusal> {
     let have = capabilities(None).map_err(|error| Refusal::kernel("ask for rights", error))?;

@@ -216,7 +216,8 @@ fn assemble(
         HttpPort::AsConfigured(of) => Some(of(&saved)),
     };
     let (http, http_state) = http_socket(http_port, &mut inventory.held);
-    let (meters, unread) = Meters::open(&mut inventory.held, &inventory.workers);
+    let (meters, unread) =
+        Meters::open(&mut inventory.held, &inventory.workers, inventory.rung, &config.home);
     let notes =
         notes.iter().map(ToString::to_string).chain(http_state.as_ref().err().cloned()).collect();
 
@@ -388,25 +389,35 @@ fn facts(
     ports: &Ports,
     http: &Result<String, String>,
 ) -> Facts {
-    let trees = match rung {
-        Rung::Cgroup => "cgroup2",
-        Rung::Session => "process group",
+    let (trees, trees_word) = match rung {
+        Rung::Cgroup => ("cgroup2", "cgroup"),
+        Rung::Session => ("process group", "session"),
     };
     let (Ok(http) | Err(http)) = http;
+    let logs = pump.engine().to_string();
+    let rungs = [
+        ("control", runtime.name().to_owned()),
+        ("logs", logs.clone()),
+        ("trees", trees_word.to_owned()),
+        ("cpu", meters.rung().to_owned()),
+        ("ports", ports.rung().to_owned()),
+    ];
     let engines = [
         ("control", runtime.name().to_owned()),
-        ("logs", pump.engine().to_string()),
+        ("logs", logs),
         ("trees", trees.to_owned()),
         ("cpu", meters.engine()),
         ("ports", ports.engine()),
         ("http", http.clone()),
     ];
+    let told = |(part, word): (&str, String)| (part.to_owned(), word);
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         pid: Pid(i32::try_from(std::process::id()).unwrap_or_default()),
         started: clock::now(),
         clock: clock::wall(),
-        engines: engines.into_iter().map(|(part, engine)| (part.to_owned(), engine)).collect(),
+        engines: engines.into_iter().map(told).collect(),
+        rungs: rungs.into_iter().map(told).collect(),
     }
 }
 

@@ -96,6 +96,15 @@ pub fn in_use(port: u16) -> bool {
     diag::listeners(port).is_ok_and(|inodes| !inodes.is_empty())
 }
 
+/// Whether the kernel answers such questions at all.
+///
+/// # Errors
+///
+/// What it says instead.
+pub fn can_ask() -> std::io::Result<()> {
+    diag::listeners(1).map(drop)
+}
+
 /// Who listens on TCP port `port`, in words, if we may see it.
 #[must_use]
 pub fn holder(port: u16) -> Option<String> {

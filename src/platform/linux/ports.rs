@@ -98,6 +98,14 @@ impl Ports {
         (Self { listeners, balanced, untrapped }, needless)
     }
 
+    /// How ports are shared, in a word.
+    pub(super) const fn rung(&self) -> &'static str {
+        match &self.balanced {
+            Ok(_) => "ebpf",
+            Err(_) => "workers",
+        }
+    }
+
     /// How ports are shared, for people.
     pub(super) fn engine(&self) -> String {
         match (&self.balanced, &self.untrapped) {

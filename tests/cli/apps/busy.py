@@ -1,8 +1,10 @@
-"""Keeps one core busy for a while, then lives on."""
+"""Burns CPU time in bursts, in one process with one thread."""
 
 import time
 
-until = time.monotonic() + 20
-while time.monotonic() < until:
-    pass
-time.sleep(3600)
+BURST = 0.02
+while True:
+    end = time.process_time() + BURST
+    while time.process_time() < end:
+        pass
+    time.sleep(BURST)

@@ -20,6 +20,18 @@ pub(crate) const LINKER: &[&str] = &[
     "llvm-22",
 ];
 
+/// Compiles the linker fast rather than well: it runs for a second, most of it in LLVM.
+pub(crate) const LINKER_PROFILE: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "256"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+];
+
+/// Where Debian's LLVM is, for `LLVM_PREFIX`.
+pub(crate) const LLVM: &str = "/usr/lib/llvm-22";
+
 /// Debian's packages of what is needed, the LLVM to build the linker with among them.
 pub(crate) const PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
 
@@ -78,7 +90,7 @@ impl Toolchain {
         if linker.is_none() {
             lacks.push(format!(
                 "bpf-linker is not on the PATH; on Debian: `apt-get install llvm-22-dev && \
-                 LLVM_PREFIX=/usr/lib/llvm-22 cargo install {}`",
+                 LLVM_PREFIX={LLVM} cargo install {}`",
                 LINKER.join(" ")
             ));
         }
@@ -144,6 +156,11 @@ impl Toolchain {
     }
 }
 
+/// Whether any compiler will do, the distribution's among them.
+pub(super) fn is_free() -> bool {
+    env::var(CHOICE).map_or(true, |it| it == "system")
+}
+
 fn candidates() -> Vec<Kind> {
     let system = || Kind::System { cargo: "/usr/bin/cargo".into(), rustc: "/usr/bin/rustc".into() };
     match env::var(CHOICE).as_deref() {
@@ -176,7 +193,8 @@ fn linker() -> Option<(PathBuf, String)> {
     Some((program, version))
 }
 
-fn answer(command: &mut Command) -> Option<String> {
+/// What a command says on stdout if it ends well.
+pub(super) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -6,7 +6,10 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{sk_action::SK_PASS, sk_reuseport_md},
+    bindings::{
+        sk_action::{SK_DROP, SK_PASS},
+        sk_reuseport_md,
+    },
     helpers::{
         bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_select_reuseport, bpf_skb_load_bytes_relative,
     },
@@ -43,13 +46,12 @@ const FROM_NETWORK_HEADER: u32 = 1;
 /// Chooses a socket for a connection that comes, and for one that waited at a socket that closed.
 #[sk_reuseport(migrate)]
 fn select(context: SkReuseportContext) -> u32 {
-    choose(context.md);
     // Nobody chosen: the kernel does it by its hash.
-    SK_PASS
+    choose(context.md).unwrap_or(SK_PASS)
 }
 
 #[inline(always)]
-fn choose(md: *mut sk_reuseport_md) -> Option<()> {
+fn choose(md: *mut sk_reuseport_md) -> Option<u32> {
     // SAFETY: the kernel's own context; the socket is one of the port's.
     let (port, family) = unsafe {
         let socket = (*md).__bindgen_anon_3.sk;
@@ -68,12 +70,15 @@ fn choose(md: *mut sk_reuseport_md) -> Option<()> {
     if over_ipv4
         && !moves
         && let Some(seat) = probed(md)
-        && enter(md, seat, family, turn).is_some()
     {
+        if enter(md, seat, family, turn).is_none() {
+            // Refused: nobody may answer for a worker that does not listen.
+            return Some(SK_DROP);
+        }
         let counter = SEATS.get_ptr_mut(seat)?;
         // SAFETY: not null.
         add(unsafe { &raw mut (*counter).probed }, 1);
-        return Some(());
+        return Some(SK_PASS);
     }
     // SAFETY: what user space replaces is kept until we are done.
     let group = unsafe { GROUPS.get(port) }?;
@@ -85,7 +90,7 @@ fn choose(md: *mut sk_reuseport_md) -> Option<()> {
         // SAFETY: not null.
         add(unsafe { &raw mut (*counter).moved }, 1);
     }
-    Some(())
+    Some(SK_PASS)
 }
 
 /// The seat a probe is meant for.

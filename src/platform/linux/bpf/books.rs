@@ -26,7 +26,7 @@ use super::{
     load::{self, CPU, Parts},
 };
 use crate::{
-    domain::Pid,
+    domain::{Pid, Scheduling},
     platform::sys::bpf::{self, Numbers},
 };
 
@@ -45,12 +45,22 @@ const TICKET: usize = 0;
 const CPU_NS: usize = 1;
 const TAKEN_UP: usize = 2;
 const MISSED: usize = 3;
+const RUN_DELAY_NS: usize = 4;
+const VOLUNTARY: usize = 5;
+const INVOLUNTARY: usize = 6;
+const FORKS: usize = 7;
+
+/// Length of `struct Share`.
+const SHARE_BYTES: usize = 48;
 
 /// What the names of our descriptors begin with at the guard.
 const KEYS: &str = "cpu-books.";
 
 /// Which CPUs run.
 const ONLINE_PATH: &str = "/sys/devices/system/cpu/online";
+
+/// What the scheduler counts of ourselves, `proc_pid_schedstat(5)`.
+const SCHEDSTAT_PATH: &str = "/proc/self/schedstat";
 
 /// Most CPUs a kernel can have (`NR_CPUS`).
 const CPUS_MAX: u32 = 8192;
@@ -74,13 +84,13 @@ impl Seat {
     }
 
     /// As `struct Share` of a thread of which nothing is booked.
-    fn share(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    fn share(self) -> [u8; SHARE_BYTES] {
+        let mut bytes = [0; SHARE_BYTES];
         bytes[..16].copy_from_slice(&self.bytes(0));
         bytes
     }
 
-    fn of_share(share: [u8; 24]) -> Option<Self> {
+    fn of_share(share: [u8; SHARE_BYTES]) -> Option<Self> {
         let ticket = u64::from_ne_bytes(*share.first_chunk()?);
         let number = u32::from_ne_bytes(*share.get(8..)?.first_chunk()?);
         Some(Self { number, ticket })
@@ -115,6 +125,23 @@ pub struct Books {
     /// Seats of workers to be taken up.
     marked: BTreeSet<u32>,
     cpus: Vec<u32>,
+    delays: Delays,
+}
+
+/// Whether the kernel measures how long threads wait for a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delays {
+    Measured,
+    Unknown,
+}
+
+/// What the books say of one worker, from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// CPU time.
+    pub cpu: Duration,
+    /// What else the scheduler did.
+    pub scheduling: Scheduling,
 }
 
 #[derive(Debug)]
@@ -152,6 +179,7 @@ impl Books {
             round: 0,
             marked: BTreeSet::new(),
             cpus: online(),
+            delays: delays(&fs::read_to_string(SCHEDSTAT_PATH).unwrap_or_default()),
         };
         books.resume(survivors);
         Ok(books)
@@ -216,12 +244,23 @@ impl Books {
         }
     }
 
-    /// CPU time of the worker from its beginning, as of the last refresh or later.
+    /// What the worker used from its beginning, as of the last refresh or later.
     #[must_use]
-    pub fn cpu(&self, seat: Seat) -> Option<Duration> {
-        let ticket = self.counters.at(seat.word(TICKET))?;
-        let cpu = self.counters.at(seat.word(CPU_NS))?;
-        (ticket == seat.ticket).then(|| Duration::from_nanos(cpu))
+    pub fn booked(&self, seat: Seat) -> Option<Booked> {
+        let number = |word| self.counters.at(seat.word(word));
+        if number(TICKET)? != seat.ticket {
+            return None;
+        }
+        let run_delay = Duration::from_nanos(number(RUN_DELAY_NS)?);
+        Some(Booked {
+            cpu: Duration::from_nanos(number(CPU_NS)?),
+            scheduling: Scheduling {
+                run_delay: (self.delays == Delays::Measured).then_some(run_delay),
+                voluntary_switches: number(VOLUNTARY)?,
+                involuntary_switches: number(INVOLUNTARY)?,
+                forks: number(FORKS)?,
+            },
+        })
     }
 
     /// Learns from what another daemon left who sits where.
@@ -367,6 +406,15 @@ fn open_process(pid: Pid) -> Option<OwnedFd> {
 /// The key of a process in a map of threads.
 fn key_of(process: BorrowedFd<'_>) -> [u8; 4] {
     std::os::fd::AsRawFd::as_raw_fd(&process).to_ne_bytes()
+}
+
+/// From [`SCHEDSTAT_PATH`]: its last number, how often we got a CPU, is 0 or absent where delays
+/// are not measured.
+fn delays(schedstat: &str) -> Delays {
+    match schedstat.split_ascii_whitespace().nth(2) {
+        None | Some("0") => Delays::Unknown,
+        Some(_) => Delays::Measured,
+    }
 }
 
 /// The CPUs that run; none if the kernel does not tell.

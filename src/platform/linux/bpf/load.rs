@@ -35,7 +35,17 @@ const CPU_FIELDS: &[(&str, &[(&str, &str)])] = &[
     ("SIGNAL_RUNTIME", &[("signal_struct", "sum_sched_runtime")]),
     ("SIGNAL_CUTIME", &[("signal_struct", "cutime")]),
     ("SIGNAL_CSTIME", &[("signal_struct", "cstime")]),
+    ("TASK_VOLUNTARY", &[("task_struct", "nvcsw")]),
+    ("TASK_INVOLUNTARY", &[("task_struct", "nivcsw")]),
+    ("SIGNAL_VOLUNTARY", &[("signal_struct", "nvcsw")]),
+    ("SIGNAL_CVOLUNTARY", &[("signal_struct", "cnvcsw")]),
+    ("SIGNAL_INVOLUNTARY", &[("signal_struct", "nivcsw")]),
+    ("SIGNAL_CINVOLUNTARY", &[("signal_struct", "cnivcsw")]),
 ];
+
+/// Those a kernel may lack, for want of `CONFIG_SCHED_INFO`; the program goes without.
+const CPU_FIELDS_IF_ANY: &[(&str, &[(&str, &str)])] =
+    &[("TASK_RUN_DELAY", &[("task_struct", "sched_info"), ("sched_info", "run_delay")])];
 
 /// Why the kernel does nothing for us.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +128,7 @@ const CPU_TYPES: &[(u32, &str)] = &[
     (kind::STRUCT, "task_struct"),
     (kind::STRUCT, "sched_entity"),
     (kind::STRUCT, "signal_struct"),
+    (kind::STRUCT, "sched_info"),
     (kind::TYPEDEF, "btf_trace_sched_process_fork"),
     (kind::TYPEDEF, "btf_trace_sched_switch"),
     (kind::FUNCTION, "bpf_iter_task"),
@@ -161,7 +172,7 @@ pub(super) fn cpu() -> Result<Parts, Refusal> {
     })
 }
 
-/// Where the fields of [`CPU_FIELDS`] lie.
+/// Where the fields of [`CPU_FIELDS`] lie, and those of [`CPU_FIELDS_IF_ANY`] that are there.
 fn constants(
     types: &Types<'_>,
     found: &BTreeMap<&str, usize>,
@@ -174,7 +185,8 @@ fn constants(
         let offsets = way.iter().map(offset).collect::<Result<Vec<u32>, _>>()?;
         Ok((name, offsets.iter().sum::<u32>().to_le_bytes()))
     };
-    CPU_FIELDS.iter().map(constant).collect()
+    let if_any = CPU_FIELDS_IF_ANY.iter().flat_map(constant).map(Ok);
+    CPU_FIELDS.iter().map(constant).chain(if_any).collect()
 }
 
 /// Writes constants into an object.

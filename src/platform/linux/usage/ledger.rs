@@ -34,6 +34,11 @@ impl Share {
             started: stat.starttime,
         }
     }
+
+    /// What `stat` says of one process without the children it waited for.
+    pub(super) fn ticked(stat: &Stat) -> Duration {
+        ticks(stat.utime + stat.stime)
+    }
 }
 
 fn ticks(count: u64) -> Duration {

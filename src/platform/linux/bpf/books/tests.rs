@@ -22,6 +22,10 @@ fn open() -> Option<Books> {
     }
 }
 
+fn cpu(books: &Books, seat: Seat) -> Duration {
+    books.booked(seat).unwrap().cpu
+}
+
 fn skip(why: &str) {
     let strict = env::var_os("BUNPILOT_REQUIRE").is_some_and(|it| it == "all");
     assert!(!strict, "may not be skipped: {why}");
@@ -137,7 +141,7 @@ fn check(prelude: &str, work: &str) {
     let seat = books.follow(worker.pid(), Origin::Found).unwrap();
     let mut amount = |truth: &Truth| {
         books.refresh();
-        (books.cpu(seat).unwrap(), truth.cpu())
+        (cpu(&books, seat), truth.cpu())
     };
     let mut before = amount(&truth);
     for _ in 0..3 {
@@ -189,6 +193,107 @@ fn children_nobody_waits_for() {
     );
 }
 
+/// What the kernel says of a process that lives and its threads: time without a CPU, and switches
+/// by kind.
+fn told(pid: Pid) -> (Duration, u64, u64) {
+    let read = |thread: &Path, file: &str| fs::read_to_string(thread.join(file)).unwrap();
+    let (mut delay, mut voluntary, mut involuntary) = (0, 0, 0);
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let thread = thread.unwrap().path();
+        let schedstat = read(&thread, "schedstat");
+        delay += schedstat.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+        let status = read(&thread, "status");
+        let of = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        voluntary += of("voluntary_ctxt_switches:");
+        involuntary += of("nonvoluntary_ctxt_switches:");
+    }
+    (Duration::from_nanos(delay), voluntary, involuntary)
+}
+
+/// What is booked, and what the kernel says of the same process, once nothing changes any more.
+fn booked_and_told(books: &mut Books, seat: Seat, pid: Pid) -> [(Duration, u64, u64); 2] {
+    loop {
+        let before = told(pid);
+        books.refresh();
+        let it = books.booked(seat).unwrap().scheduling;
+        let switches = (it.voluntary_switches, it.involuntary_switches);
+        if told(pid) == before {
+            return [(it.run_delay.unwrap(), switches.0, switches.1), before];
+        }
+    }
+}
+
+#[test]
+fn delays_switches_and_forks_are_those_of_the_kernel() {
+    for origin in [Origin::Born, Origin::Found] {
+        let Some(mut books) = open() else { return };
+        // Four threads that never wait and one that does have more to do than there are CPUs.
+        let prelude = "
+stop = threading.Event()
+def nap():
+    while not stop.is_set(): time.sleep(0.001)
+threading.Thread(target=nap, daemon=True).start()";
+        let work = "
+threads = [threading.Thread(target=burn, args=(20,)) for _ in range(4)]
+for it in threads: it.start()
+for it in threads: it.join()
+for _ in range(3): os.waitpid(child(1), 0)
+time.sleep(0.05)";
+        let mut worker = Worker::start("", &format!("pass\n{prelude}\n{work}\nstop.set()"));
+        let seat = books.follow(worker.pid(), origin).unwrap();
+        books.refresh();
+        let before = books.booked(seat).unwrap().scheduling;
+        worker.work();
+        books.refresh();
+        let after = books.booked(seat).unwrap().scheduling;
+        assert_eq!(after.forks - before.forks, 3, "threads are no forks");
+        assert!(after.voluntary_switches >= before.voluntary_switches + 20, "{before:?} {after:?}");
+        // Threads that are gone are in the books alone: now one that has a single one. What it
+        // waited for before it was ready is in the books as well.
+        let mut worker = Worker::start("", "for _ in range(30): burn(1); time.sleep(0.001)");
+        let seat = books.follow(worker.pid(), origin).unwrap();
+        worker.work(); // now what it did before is booked whatever its origin
+        let mut before = booked_and_told(&mut books, seat, worker.pid());
+        for _ in 0..3 {
+            worker.work();
+            let after = booked_and_told(&mut books, seat, worker.pid());
+            let [booked, told] = [0, 1].map(|it| {
+                let (from, to) = (before[it], after[it]);
+                (to.0.saturating_sub(from.0), to.1 - from.1, to.2 - from.2)
+            });
+            assert_eq!(booked, told);
+            assert!(told.1 >= 30, "{told:?}");
+            before = after;
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_waits_for_its_cpu_is_delayed() {
+    let Some(mut books) = open() else { return };
+    let first = "os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})";
+    let (mut one, mut other) =
+        (Worker::start(first, "burn(120)"), Worker::start(first, "burn(120)"));
+    let seats = [&one, &other].map(|it| books.follow(it.pid(), Origin::Born).unwrap());
+    books.refresh();
+    let before = seats.map(|it| books.booked(it).unwrap().scheduling);
+    one.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    other.work();
+    one.answer();
+    books.refresh();
+    let after = seats.map(|it| books.booked(it).unwrap().scheduling);
+    let delays = |all: [Scheduling; 2]| all.iter().filter_map(|it| it.run_delay).sum::<Duration>();
+    let delay = delays(after).saturating_sub(delays(before));
+    let cpu = Duration::from_millis(120);
+    assert!(delay > cpu / 2, "two of {cpu:?} on one CPU waited {delay:?}");
+    let preempted =
+        |all: [Scheduling; 2]| all.iter().map(|it| it.involuntary_switches).sum::<u64>();
+    assert!(preempted(after) > preempted(before) + 10, "{before:?} {after:?}");
+}
+
 #[test]
 fn who_was_there_before_brings_its_past() {
     let Some(mut books) = open() else { return };
@@ -212,13 +317,13 @@ os.read(r, 1)";
     let clocks = || family.iter().filter_map(|it| process_cpu(*it)).sum::<Duration>();
     let seat = books.follow(worker.pid(), Origin::Found).unwrap();
     books.refresh();
-    let booked = books.cpu(seat).unwrap();
+    let booked = cpu(&books, seat);
     let waited_for = booked.saturating_sub(clocks());
     same(waited_for, worker.waited_for);
     let mut worker = worker;
     worker.work();
     books.refresh();
-    same(books.cpu(seat).unwrap().saturating_sub(waited_for), clocks());
+    same(cpu(&books, seat).saturating_sub(waited_for), clocks());
     let child =
         rustix::process::Pid::from_raw(family.iter().find(|it| **it != worker.pid()).unwrap().0);
     rustix::process::kill_process(child.unwrap(), rustix::process::Signal::KILL).unwrap();
@@ -236,7 +341,7 @@ except ChildProcessError: pass";
         (books.follow(stays.pid(), Origin::Born), books.follow(goes.pid(), Origin::Born));
     let (seat, other) = (seat.unwrap(), other.unwrap());
     books.refresh();
-    let before = books.cpu(seat).unwrap();
+    let before = cpu(&books, seat);
     let mut kept: BTreeMap<_, _> =
         books.keepsakes().map(|(key, fd)| (key, fd.try_clone_to_owned().unwrap())).collect();
     drop(books);
@@ -245,10 +350,10 @@ except ChildProcessError: pass";
     assert!(kept.is_empty());
     assert_eq!(books.follow(stays.pid(), Origin::Found), Some(seat));
     books.refresh();
-    let after = books.cpu(seat).unwrap();
+    let after = cpu(&books, seat);
     assert!(after >= before + Duration::from_millis(50), "{before:?} {after:?}");
     // The seat of one nobody knows any more is another's now.
-    assert_eq!(books.cpu(other), None);
+    assert_eq!(books.booked(other), None);
     let next = books.follow(goes.pid(), Origin::Born).unwrap();
     assert_ne!(next, other);
     assert_ne!(next, seat);
@@ -261,9 +366,9 @@ fn who_left_is_counted_no_more() {
     let seat = books.follow(worker.pid(), Origin::Born).unwrap();
     worker.work();
     books.refresh();
-    assert!(books.cpu(seat).unwrap() > Duration::from_millis(30));
+    assert!(cpu(&books, seat) > Duration::from_millis(30));
     books.leave(seat);
-    assert_eq!(books.cpu(seat), None);
+    assert_eq!(books.booked(seat), None);
     // The next one in its place begins at nothing, and the first one adds nothing to it.
     let sleeper = Worker::start("", "pass");
     let next = books.follow(sleeper.pid(), Origin::Born).unwrap();
@@ -271,7 +376,7 @@ fn who_left_is_counted_no_more() {
     worker.work();
     books.refresh();
     let past = process_cpu(sleeper.pid()).unwrap();
-    assert!(books.cpu(next).unwrap() <= past, "{past:?}");
+    assert!(cpu(&books, next) <= past, "{past:?}");
 }
 
 #[test]
@@ -279,4 +384,13 @@ fn cpus_are_listed_as_ranges() {
     assert_eq!(ranges("0-2,5\n"), [0, 1, 2, 5]);
     assert_eq!(ranges("0\n"), [0]);
     assert_eq!(ranges("nonsense,7-"), [0_u32; 0]);
+}
+
+#[test]
+fn delays_that_are_not_measured_are_unknown() {
+    for (schedstat, expected) in
+        [("0 55573 1\n", Delays::Measured), ("0 0 0\n", Delays::Unknown), ("", Delays::Unknown)]
+    {
+        assert_eq!(delays(schedstat), expected, "{schedstat}");
+    }
 }
