@@ -8,6 +8,7 @@ mod clock;
 mod contender;
 mod figures;
 mod logs;
+mod metrics;
 mod proc;
 mod round;
 mod summary;
@@ -36,6 +37,8 @@ pub(crate) enum Bench {
     Manager(Args),
     /// The log pump, beside s6-log, svlogd, multilog, pm2, cat and the bare limit
     Logs(logs::Args),
+    /// Accounting in the kernel: what it adds to a context switch, and reading it for a scrape
+    Metrics(metrics::Args),
     /// Writes numbered lines to standard output, for `logs`
     #[command(hide = true)]
     LogWriter(logs::WriterArgs),
@@ -68,6 +71,7 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
     let outcome = match bench {
         Bench::Manager(args) => manager(*args),
         Bench::Logs(args) => logs::measure(args),
+        Bench::Metrics(args) => metrics::measure(*args),
         Bench::LogWriter(args) => told("write to", "standard output", logs::write_text(args)),
         Bench::LogSplice { file } => told("move to", file, logs::splice(file)),
     };
