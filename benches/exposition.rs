@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use bunpilot::{
-    domain::{Pid, Scheduling, Stage, Strategy, Usage},
+    domain::{Connections, Pid, Scheduling, Stage, Strategy, Usage},
     metrics::{App, CompatNames, Daemon, Heap, Histogram, State, View, Worker, exposition::write},
     world::Dialect,
 };
@@ -72,6 +72,7 @@ fn usage(number: u64) -> Usage {
         fds: 23,
         threads: 11,
         processes: 1,
+        connections: Some(Connections { live: 3, accepted: 4_567, moved: 2, reset: 1 }),
         scheduling: Some(Scheduling {
             run_delay: Some(Duration::from_micros(3_456_789 + number * 7919)),
             voluntary_switches: 123_456 + number,

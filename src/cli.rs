@@ -14,6 +14,7 @@ mod clock;
 mod daemon;
 mod delete;
 mod demo;
+mod doctor;
 mod failure;
 mod format;
 mod home;
@@ -124,6 +125,7 @@ fn run(command: Command, out: &mut Out) -> Outcome {
         Command::Metrics(args) => metrics::run(&daemon()?, &args, out),
         Command::Daemon { command } => daemon::run(&home()?, command, out),
         Command::Ping => ping::run(&daemon()?, out),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Init => project::init(out),
         Command::Config { command } => project::config(command, out),
         Command::Sdk { command } => project::sdk(&command, out),

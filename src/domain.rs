@@ -16,5 +16,5 @@ pub use app::{
 pub use id::{AppId, ClientId, InstanceId, Lane, WorkerId, WorkerIdError};
 pub use log::{Compression, Keep, LogFiles, LogMode, LogSpec, OnFull, Period, Syncing};
 pub use moment::{Clock, Moment};
-pub use usage::{Logged, Logs, Scheduling, Usage};
+pub use usage::{Connections, Logged, Logs, Parting, Scheduling, Usage};
 pub use worker::{Exit, Pid, Stage};

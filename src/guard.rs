@@ -26,7 +26,7 @@ use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
 pub use respawn::{Stray, respawn, strays};
-pub(crate) use tree::cgroup::{home_folder, worker_folder};
+pub(crate) use tree::cgroup::{can_enter, home_folder, own_folder, worker_folder};
 
 use crate::domain::Exit;
 
@@ -134,20 +134,13 @@ fn say(text: std::fmt::Arguments<'_>) {
 /// Lets what may fail without harm fail; the place says why.
 fn harmless<T, E>(_outcome: Result<T, E>) {}
 
-/// The folder of the cgroups of all workers of `home`, for whoever is in the guard's own cgroup;
-/// `None` where there is no cgroup2.
-#[must_use]
-pub fn cgroup_base(home: &std::path::Path) -> Option<PathBuf> {
-    tree::cgroup::base(home)
-}
-
 /// The root of the cgroup2 hierarchy, as far as we see it.
 #[must_use]
 pub fn cgroup_root() -> Option<PathBuf> {
     tree::cgroup::root()
 }
 
-/// The folder of a worker's cgroup below [`cgroup_base`]; the guard makes it unless it is there.
+/// The folder of a worker's cgroup below the folder of its home; the guard makes it unless it is there.
 #[must_use]
 pub fn cgroup_folder(base: &std::path::Path, label: &str) -> PathBuf {
     tree::cgroup::worker(base, label)

@@ -22,14 +22,15 @@
 //! 5. [`ipc`]: what daemon and worker say to each other: environment, JSON channel, `sd_notify`.
 //! 6. [`logs`]: where files are cut and rotated, and which lines a user asked for.
 //! 7. [`metrics`]: from measurements to rates and to the text Prometheus reads.
-//! 8. [`supervisor`]: the judgement. When to spawn, restart, reload, roll back and give up.
-//! 9. [`daemon`](mod@daemon): [`daemon::Core`] joins the quiet rooms; [`daemon::turn`] is the loop.
-//! 10. [`guard`]: the parent process, and the line to it.
-//! 11. [`store`]: the database, written by a thread of its own.
-//! 12. [`api`]: the HTTP server for scrapes and the JSON API.
-//! 13. [`platform`]: the door on a real kernel; in `platform::sys` the only `unsafe`.
-//! 14. [`cli`]: one file for each command; in `cli::process` core and world meet.
-//! 15. [`sdk`]: what is shipped to workers in JavaScript and Python.
+//! 8. [`doctor`]: from what a machine offers to what a user should do about the rest.
+//! 9. [`supervisor`]: the judgement. When to spawn, restart, reload, roll back and give up.
+//! 10. [`daemon`](mod@daemon): [`daemon::Core`] joins the quiet rooms; [`daemon::turn`] is the loop.
+//! 11. [`guard`]: the parent process, and the line to it.
+//! 12. [`store`]: the database, written by a thread of its own.
+//! 13. [`api`]: the HTTP server for scrapes and the JSON API.
+//! 14. [`platform`]: the door on a real kernel; in `platform::sys` the only `unsafe`.
+//! 15. [`cli`]: one file for each command; in `cli::process` core and world meet.
+//! 16. [`sdk`]: what is shipped to workers in JavaScript and Python.
 //!
 //! # What always holds
 //!
@@ -108,6 +109,7 @@ pub mod world;
 pub mod balance;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod ipc;
 pub mod logs;
 pub mod metrics;

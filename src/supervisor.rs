@@ -133,6 +133,7 @@ impl Supervisor {
             Event::Channel(..)
             | Event::Notify(..)
             | Event::Sampled(..)
+            | Event::Parted(..)
             | Event::Tailed(..)
             | Event::Tidied(..)
             | Event::Client(..)

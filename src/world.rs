@@ -16,7 +16,8 @@ pub use self::{
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use crate::domain::{
-    AppId, AppSpec, ClientId, Exit, InstanceId, Lane, Logs, Moment, Pid, Signal, Usage, WorkerId,
+    AppId, AppSpec, ClientId, Exit, InstanceId, Lane, Logs, Moment, Parting, Pid, Signal, Usage,
+    WorkerId,
 };
 
 /// Something to do outside. Never fails: what came of it returns as an [`Event`].
@@ -115,6 +116,9 @@ pub enum Event {
     SpawnFailed(WorkerId, String),
     /// The process that was spawned ended. Its descendants may live on until [`Event::Gone`].
     Exited(WorkerId, Exit),
+    /// What became of the connections of a worker that leaves. Comes before [`Event::Gone`], where
+    /// connections are counted.
+    Parted(WorkerId, Parting),
     /// No process of this worker is left. Comes once, after [`Event::Exited`].
     Gone(WorkerId),
     /// Its port is served by this very worker.

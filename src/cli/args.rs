@@ -1,5 +1,6 @@
 //! What may stand on the command line.
 
+mod doctor;
 mod logs;
 
 use std::{num::NonZeroU16, path::PathBuf};
@@ -13,6 +14,7 @@ use crate::{
     domain::Signal,
 };
 
+pub(crate) use doctor::Doctor;
 pub(crate) use logs::Logs;
 
 const EXIT_CODES: &str = "\
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     },
     /// Check if the daemon is alive
     Ping,
+    /// Look what this machine offers, and what to do about the rest
+    Doctor(Doctor),
 
     /// Write a config file to begin with
     Init,
@@ -426,6 +430,8 @@ mod tests {
             "daemon stop",
             "daemon status",
             "ping --json",
+            "doctor --json",
+            "doctor bunpilot.config.ts --config-runtime bun",
             "init",
         ] {
             let _parsed = check(line);

@@ -14,6 +14,7 @@ fn worker(id: u16, pid: i32, rss: u64) -> Value {
             "timestamp": NOW},
         "cpu": {"user": 5_000_000, "system": 1_000_000, "percentage": 12.34, "timestamp": NOW},
         "fds": 21, "threads": 11, "processes": 1,
+        "connections": {"open": 3, "accepted": 4_567, "moved": 2, "reset": 0},
         "scheduling": {"runDelay": 1_234_567, "voluntarySwitches": 40_321,
             "involuntarySwitches": 27, "forks": 3},
         "out": {"bytes": 1_234_567, "lines": 12_345, "rotations": 0, "droppedBytes": 0,

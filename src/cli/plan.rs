@@ -75,6 +75,14 @@ pub(crate) fn of_file(
     from_file(&args, file, &base)
 }
 
+/// The apps of a configuration file, as they stand there.
+pub(crate) fn specs(file: &Path, engine: Engine) -> Result<Vec<AppSpec>, Failure> {
+    let base = caller(None).map_err(Failure::io("find the current folder"))?;
+    let host: Rc<dyn Host> = Rc::new(Machine);
+    let loaded = load(file, engine, &base, &host).map_err(|it| rejected(WRONG, &it))?;
+    Ok(loaded.apps)
+}
+
 /// Fills in all that an app's configuration leaves out, for this machine and user.
 pub(crate) fn resolved(config: Value) -> Result<Value, Failure> {
     let raw = serde_json::from_value(config)

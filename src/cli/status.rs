@@ -30,6 +30,7 @@ const COLUMNS: &[Column] = &[
     Column { title: "PROCESSES", name: "processes", need: 2 },
     Column { title: "THREADS", name: "threads", need: 3 },
     Column { title: "FDS", name: "fds", need: 4 },
+    Column { title: "CONNS", name: "connections", need: 2 },
     Column { title: "OUT", name: "out_bytes", need: 1 },
     Column { title: "ERR", name: "err_bytes", need: 1 },
     Column { title: "RUN DELAY", name: "run_delay_seconds", need: 1 },
@@ -124,6 +125,7 @@ fn row(worker: &WorkerStatus, now: u64) -> Vec<Cell> {
         count(worker.processes),
         count(worker.threads),
         count(worker.fds),
+        Cell::maybe(worker.connections.map(|it| it.open), ToString::to_string),
         list::written(worker.out),
         list::written(worker.err),
     ];
@@ -170,21 +172,21 @@ mod tests {
             0,
             Screen::Terminal(160, 40),
             &expect![[r#"
-            App         api-server
-            Status      running
-            Script      /srv/app/src/server.ts
-            Interpreter bun run
-            Instances   2
-            Port        3000
-            Balancing   reusePort: kernel hash
-            Uptime      2m 3s
-            Cwd         /srv/app
-            Config      /srv/app/bunpilot.config.ts
+                App         api-server
+                Status      running
+                Script      /srv/app/src/server.ts
+                Interpreter bun run
+                Instances   2
+                Port        3000
+                Balancing   reusePort: kernel hash
+                Uptime      2m 3s
+                Cwd         /srv/app
+                Config      /srv/app/bunpilot.config.ts
 
-            ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ GENERATION │ PROCESSES │ THREADS │ FDS │ OUT    │ ERR │ RUN DELAY │ SLEEPS │ PREEMPTED │ FORKS
-            0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
-            1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1          │ 1         │ 11      │ 21  │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
-        "#]],
+                ID │ PID     │ STATE  │ CPU   │ MEM     │ UPTIME │ RESTARTS │ PROCESSES │ THREADS │ FDS │ CONNS │ OUT    │ ERR │ RUN DELAY │ SLEEPS │ PREEMPTED │ FORKS
+                0  │ 4180001 │ online │ 12.3% │ 28.1 MB │ 2m 3s  │ 0        │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
+                1  │ 4180002 │ online │ 12.3% │ 1.4 GB  │ 2m 3s  │ 0        │ 1         │ 11      │ 21  │ 3     │ 1.2 MB │ —   │ 1.2s      │ 40321  │ 27        │ 3
+            "#]],
         );
         check(
             0,
@@ -214,37 +216,37 @@ mod tests {
             1,
             Screen::Terminal(80, 40),
             &expect![[r#"
-            App         mailer
-            Status      running
-            Script      /srv/app/mail.py
-            Interpreter bun run
-            Instances   2
-            Port        3000
-            Uptime      1m 0s
-            Cwd         /srv/app
+                App         mailer
+                Status      running
+                Script      /srv/app/mail.py
+                Interpreter bun run
+                Instances   2
+                Port        3000
+                Uptime      1m 0s
+                Cwd         /srv/app
 
-            ID │ PID │ STATE   │ CPU │ MEM │ UPTIME │ RESTARTS │ PROCESSES │ THREADS │ FDS
-            0  │ —   │ crashed │ —   │ —   │ —      │ 3        │ 1         │ 11      │ 21
-            mailer:0 exited with status 1; next try in 4s
-        "#]],
+                ID │ PID │ STATE   │ CPU │ MEM │ UPTIME │ RESTARTS │ THREADS │ FDS │ CONNS
+                0  │ —   │ crashed │ —   │ —   │ —      │ 3        │ 11      │ 21  │ 3
+                mailer:0 exited with status 1; next try in 4s
+            "#]],
         );
         check(
             1,
             Screen::Piped,
             &expect![[r#"
-            app	mailer
-            status	running
-            script	/srv/app/mail.py
-            interpreter	bun run
-            instances	2
-            port	3000
-            uptime	1m 0s
-            cwd	/srv/app
+                app	mailer
+                status	running
+                script	/srv/app/mail.py
+                interpreter	bun run
+                instances	2
+                port	3000
+                uptime	1m 0s
+                cwd	/srv/app
 
-            worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds	out_bytes	err_bytes	run_delay_seconds	voluntary_switches	involuntary_switches	forks
-            0		crashed				3	1	1	11	21	1234567					
-            mailer:0 exited with status 1; next try in 4s
-        "#]],
+                worker	pid	state	cpu_percent	memory_bytes	uptime_seconds	restarts	generation	processes	threads	fds	connections	out_bytes	err_bytes	run_delay_seconds	voluntary_switches	involuntary_switches	forks
+                0		crashed				3	1	1	11	21	3	1234567					
+                mailer:0 exited with status 1; next try in 4s
+            "#]],
         );
     }
 }

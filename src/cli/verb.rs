@@ -121,7 +121,7 @@ fn tell_done(target: &Target, done: Done, data: &Value, out: &mut Out) -> Outcom
             names.into_iter().try_for_each(|name| out.ok(format_args!("\"{name}\" {done}")))
         }
         (Target::All | Target::App(_) | Target::Instance(..), _) => {
-            out.ok(format_args!("\"{target}\" {done}{}", remarks(data)))
+            out.ok(format_args!("\"{target}\" {done}{}{}", remarks(data), losses(data)))
         }
     }
 }
@@ -132,6 +132,18 @@ fn nobody(done: Done) -> &'static str {
         "started" => "nothing to start: no app ran when the daemon went down",
         "restarted" | "reloaded" => "no app runs; `bunpilot list` shows those that are stopped",
         _ => "no app is known",
+    }
+}
+
+/// What became of connections meanwhile, where bunpilot counts them.
+fn losses(data: &Value) -> String {
+    let count = |key| data.get("connections")?.get(key)?.as_u64();
+    let Some((moved, cut)) = count("moved").zip(count("cut")) else { return String::new() };
+    let moved = if moved == 0 { String::new() } else { format!(", {moved} moved to others") };
+    match cut {
+        0 => format!("; no connection was cut off{moved}"),
+        1 => format!("; 1 connection was cut off{moved}"),
+        _ => format!("; {cut} connections were cut off{moved}"),
     }
 }
 

@@ -132,7 +132,6 @@ pub const ALL: &[Setting] = &[
     LOG_MAX_TOTAL_SIZE,
     METRICS_PORT,
     COLLECT_INTERVAL,
-    WEIGHT,
     BATCH_SIZE,
     BATCH_DELAY,
 ];

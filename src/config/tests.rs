@@ -85,6 +85,7 @@ fn the_originals_example_means_what_its_readme_says() {
         },
         "clustering": {
             "enabled": true, "strategy": "reusePort",
+            "balance": "leastConnections",
             "rollingRestart": { "batchSize": 1, "batchDelay": 2_000 },
         },
     });

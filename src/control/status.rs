@@ -79,6 +79,9 @@ pub struct WorkerStatus {
     /// Processes.
     #[serde(default)]
     pub processes: Option<u32>,
+    /// Its connections to the app's port; `null` where nobody counts them.
+    #[serde(default)]
+    pub connections: Option<Connections>,
     /// What the scheduler did to it; `null` where nobody counts.
     #[serde(default)]
     pub scheduling: Option<Scheduling>,
@@ -91,6 +94,20 @@ pub struct WorkerStatus {
     /// What went into the log of standard error; `null` if nobody reads it.
     #[serde(default)]
     pub err: Option<Logged>,
+}
+
+/// A worker's connections to its app's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    /// Those that are open.
+    pub open: u64,
+    /// Those it got.
+    pub accepted: u64,
+    /// Those among them that had waited at a socket that closed.
+    pub moved: u64,
+    /// Those that were cut off, by either side.
+    pub reset: u64,
 }
 
 /// What went into one log of a place since the daemon began, through all the lives of its workers.

@@ -155,7 +155,7 @@ impl Core {
     /// Opens the sockets a running app's workers inherit, before any of them is spawned.
     pub(super) fn open_sockets(&mut self, id: AppId) {
         let Some(app) = self.supervisor.app(id) else { return };
-        if app.goal() == Goal::Run && app.spec().inherits() {
+        if app.goal() == Goal::Run && app.spec().cluster.enabled {
             let spec = Arc::clone(app.spec());
             self.act(Action::Listen(id, spec));
         }
@@ -167,7 +167,7 @@ impl Core {
         let Some(app) = self.supervisor.app(id) else { return };
         let gave_up = || app.places().all(|it| it.state == State::Errored);
         let over = app.workers().next().is_none() && (app.goal() != Goal::Run || gave_up());
-        if over && app.spec().inherits() {
+        if over && app.spec().cluster.enabled {
             self.act(Action::Unlisten(id));
         }
     }

@@ -115,6 +115,11 @@ impl Core {
             Event::LogBlocked(blockage) => self.blockages.begin(blockage),
             Event::LogResumed(path) => self.blockages.end(path),
             Event::Signalled(signal) => self.signalled(now, *signal),
+            Event::Parted(worker, parting) => {
+                if let Some(name) = self.apps.name(worker.instance.app) {
+                    self.jobs.parted(name.as_str(), *parting);
+                }
+            }
             Event::Gone(worker) => {
                 self.supervisor.observe(now, event);
                 self.forget(*worker);

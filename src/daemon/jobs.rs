@@ -12,7 +12,7 @@ use crate::{
         status::Step,
         wire::{Code, Progress, Reply},
     },
-    domain::ClientId,
+    domain::{ClientId, Parting},
     supervisor::Ticket,
 };
 
@@ -49,6 +49,8 @@ struct Job {
     sealed: bool,
     apps: Vec<String>,
     faults: Vec<(Code, String)>,
+    /// What became of connections meanwhile, where they are counted.
+    parting: Option<Parting>,
 }
 
 /// A job that still takes tickets; [`Jobs::seal`] it.
@@ -73,6 +75,7 @@ impl Jobs {
             sealed: false,
             apps: Vec::new(),
             faults: Vec::new(),
+            parting: None,
         };
         self.open.insert(self.last, job);
         Draft(self.last)
@@ -110,6 +113,17 @@ impl Jobs {
     ) -> Option<Addressed> {
         let app = self.tickets.get(&ticket).map(|(_, app)| app.clone()).unwrap_or_default();
         self.fail(ticket, code, format!("App \"{app}\": {why}"))
+    }
+
+    /// A worker of an app has left.
+    pub(super) fn parted(&mut self, app: &str, parting: Parting) {
+        for (job, _) in self.tickets.values().filter(|(_, it)| it == app) {
+            if let Some(job) = self.open.get_mut(job) {
+                let sum = job.parting.get_or_insert_default();
+                sum.moved += parting.moved;
+                sum.cut += parting.cut;
+            }
+        }
     }
 
     /// The app's part is done.
@@ -154,7 +168,13 @@ impl Jobs {
         let job = self.open.remove(&id)?;
         let asker = job.asker?;
         let reply = match job.faults.as_slice() {
-            [] => Reply::Done(json!({ "name": job.target, "action": job.word, "apps": job.apps })),
+            [] => {
+                let mut data = json!({ "name": job.target, "action": job.word, "apps": job.apps });
+                if let Some(Parting { moved, cut }) = job.parting {
+                    data["connections"] = json!({ "moved": moved, "cut": cut });
+                }
+                Reply::Done(data)
+            }
             [(code, why)] => Reply::Failed(*code, why.clone()),
             [(code, _), ..] => {
                 let whys: Vec<&str> = job.faults.iter().map(|(_, why)| why.as_str()).collect();

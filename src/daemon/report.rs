@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Core;
 use crate::{
     control::status::{
-        AppStatus, Cpu, DaemonStatus, Logged, Memory, Scheduling, Step as WireStep, WorkerStatus,
+        AppStatus, Connections, Cpu, DaemonStatus, Logged, Memory, Scheduling, Step as WireStep,
+        WorkerStatus,
     },
-    domain::{self, AppId, AppSpec, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
+    domain::{self, AppId, AppSpec, Balance, Exit, InstanceId, Moment, Signal, Strategy, WorkerId},
     supervisor::{AppView, Cause, PlaceView, Step, WorkerView},
 };
 
@@ -43,7 +44,8 @@ impl Core {
             config: serde_json::to_value(crate::config::raw::RawApp::of(app.spec()))
                 .unwrap_or_default(),
             started_at: started.map(|it| self.facts.clock.unix_millis(it)),
-            balancing: balancing(app.spec()).to_owned(),
+            balancing: balancing(app.spec(), self.facts.engines.get("ports").map_or("", |it| it))
+                .to_owned(),
             busy: app.under_way().map(ToOwned::to_owned),
             config_path: entry.config_path.clone(),
             warnings: self.blockages.of(id).collect(),
@@ -77,6 +79,7 @@ impl Core {
             fds: usage.map(|it| it.fds),
             threads: usage.map(|it| it.threads),
             processes: usage.map(|it| it.processes),
+            connections: usage.and_then(|it| it.connections).map(connections),
             scheduling: usage.and_then(|it| it.scheduling).map(scheduling),
             status_text: voice.and_then(|it| it.status.clone()),
             out: logs.out.map(logged),
@@ -141,6 +144,11 @@ impl Core {
     }
 }
 
+fn connections(it: domain::Connections) -> Connections {
+    let domain::Connections { live, accepted, moved, reset } = it;
+    Connections { open: live, accepted, moved, reset }
+}
+
 fn logged(logged: domain::Logged) -> Logged {
     let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
     Logged {
@@ -183,8 +191,8 @@ fn exit_codes(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
     }
 }
 
-/// How connections reach the workers.
-fn balancing(spec: &AppSpec) -> &'static str {
+/// How connections reach the workers; `ports` is how those are shared that workers open.
+fn balancing(spec: &AppSpec, ports: &str) -> &'static str {
     if spec.port.is_none() {
         return "none: the app has no port";
     }
@@ -193,10 +201,15 @@ fn balancing(spec: &AppSpec) -> &'static str {
     }
     match spec.cluster.strategy {
         Strategy::Inherit => "inherit: bunpilot's sockets, one of the ready workers at random",
-        Strategy::ReusePort => "reusePort: the kernel's hash over the workers' own sockets",
-        Strategy::Auto => {
-            "auto: reusePort, the kernel's hash over the workers' own sockets; workers are not \
-             probed one by one"
+        Strategy::ReusePort | Strategy::Auto if ports.starts_with("eBPF") => {
+            match spec.cluster.balance {
+                Balance::LeastConnections => "eBPF: the ready worker with the fewest connections",
+                Balance::RoundRobin => "eBPF: the ready workers in turn",
+                Balance::Random => "eBPF: one of the ready workers at random",
+            }
+        }
+        Strategy::ReusePort | Strategy::Auto => {
+            "the kernel's hash over the workers' own sockets; workers are not probed one by one"
         }
         Strategy::Proxy => "proxy",
     }

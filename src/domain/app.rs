@@ -295,6 +295,19 @@ pub enum Strategy {
     Proxy,
 }
 
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            strategy: Strategy::Auto,
+            balance: Balance::LeastConnections,
+            weights: Vec::new(),
+            batch_size: NonZeroU16::MIN,
+            batch_delay: Duration::ZERO,
+        }
+    }
+}
+
 impl Cluster {
     /// How much an instance is to get.
     #[must_use]

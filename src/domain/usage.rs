@@ -19,8 +19,32 @@ pub struct Usage {
     pub threads: u32,
     /// Processes.
     pub processes: u32,
+    /// Its connections, `None` where nobody counts them.
+    pub connections: Option<Connections>,
     /// What the scheduler did to them, `None` where nobody counts.
     pub scheduling: Option<Scheduling>,
+}
+
+/// The connections of one worker to its app's port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Those that are open.
+    pub live: u64,
+    /// Those established since it began.
+    pub accepted: u64,
+    /// Those given to it that had waited at a socket that closed.
+    pub moved: u64,
+    /// Those cut off, by either side.
+    pub reset: u64,
+}
+
+/// What became of connections when a worker left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parting {
+    /// Those that waited for it and were given to others.
+    pub moved: u64,
+    /// Those it cut off on its way out.
+    pub cut: u64,
 }
 
 /// What the scheduler did to a worker's whole process tree since it began.

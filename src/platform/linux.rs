@@ -3,12 +3,14 @@
 //! [`daemon`] builds it all; [`world`] is the door the loop uses; everything
 //! else here serves it.
 
+mod balanced;
 mod barrier;
 pub mod bpf;
 mod clients;
 mod clock;
 pub mod daemon;
 mod doors;
+pub mod examine;
 mod guardian;
 mod hatchery;
 mod inbox;
@@ -19,6 +21,7 @@ pub mod lock;
 pub mod logs;
 mod meters;
 mod outbox;
+mod ports;
 pub mod probe;
 mod pump;
 mod runtime;

@@ -198,6 +198,7 @@ impl Worker {
             | Event::Channel(..)
             | Event::Notify(..)
             | Event::Sampled(..)
+            | Event::Parted(..)
             | Event::Tailed(..)
             | Event::Tidied(..)
             | Event::Client(..)

@@ -15,7 +15,7 @@ mod wait;
 pub(crate) use control::{Control, Row};
 pub(crate) use declare::{declared, inherited, merge};
 pub(crate) use http::get;
-pub(crate) use load::{Clients, Load, Tally};
+pub(crate) use load::{Clients, Crowd, Load, Tally};
 pub(crate) use luck::{Luck, rounds};
 pub(crate) use processes::{alive, kill, parent, poke, stop};
 pub(crate) use tools::{Tool, need, say, skip, tool};
@@ -309,4 +309,19 @@ pub(crate) fn app(name: &str) -> PathBuf {
 /// A port nobody listens on right now.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A port nobody listens on right now, below those the kernel gives to clients: a client that
+/// waits out the end of its connection would keep a server from it.
+pub(crate) fn serving_port() -> u16 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 20_000;
+    let begin = std::process::id().wrapping_mul(61);
+    let free = (0..PORTS).find_map(|_| {
+        let number = begin.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST + number).unwrap();
+        TcpListener::bind(("0.0.0.0", port)).is_ok().then_some(port)
+    });
+    free.expect("a free port")
 }

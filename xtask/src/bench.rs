@@ -1,17 +1,24 @@
 //! `cargo xtask bench`: bunpilot measured beside others, in one run.
 //!
-//! `manager`, here, compares the process manager with PM2; `logs` is a module of its own. Decides what is measured and how often; each round measures both, in turn, in homes of their
-//! own that are gone afterwards. Writes all samples to `target/bench/manager.json`. Judges nothing:
-//! the table names our aims, and says how busy the machine was.
+//! `manager`, here, compares the process manager with PM2; `logs`, `reload` and `balance` are
+//! modules of their own. Decides what is measured and how often; each round measures both, in turn,
+//! in homes of their own that are gone afterwards. Writes all samples to
+//! `target/bench/manager.json`. Judges nothing: the table names our aims, and says how busy the
+//! machine was.
 
+mod balance;
 mod clock;
 mod contender;
 mod figures;
+mod grid;
 mod logs;
 mod metrics;
 mod proc;
+mod reload;
 mod round;
+mod sharing;
 mod summary;
+mod traffic;
 mod ward;
 
 use std::{
@@ -39,6 +46,10 @@ pub(crate) enum Bench {
     Logs(logs::Args),
     /// Accounting in the kernel: what it adds to a context switch, and reading it for a scrape
     Metrics(metrics::Args),
+    /// What reloads lose: every answer counted, whatever the workers are written in, beside PM2
+    Reload(reload::Args),
+    /// How connections are spread over workers, what a slow one costs, and what choosing costs
+    Balance(balance::Args),
     /// Writes numbered lines to standard output, for `logs`
     #[command(hide = true)]
     LogWriter(logs::WriterArgs),
@@ -72,6 +83,8 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
         Bench::Manager(args) => manager(*args),
         Bench::Logs(args) => logs::measure(args),
         Bench::Metrics(args) => metrics::measure(*args),
+        Bench::Reload(args) => reload::measure(args),
+        Bench::Balance(args) => balance::measure(args),
         Bench::LogWriter(args) => told("write to", "standard output", logs::write_text(args)),
         Bench::LogSplice { file } => told("move to", file, logs::splice(file)),
     };
@@ -119,6 +132,18 @@ fn kinds(args: Args) -> Result<Vec<Kind>, Failure> {
         return Ok(vec![bunpilot]);
     }
     Ok(vec![bunpilot, Kind::Pm2 { program: tools::program("pm2")? }])
+}
+
+/// Another build, as an option names it.
+fn named_program(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("write it as `before=target/old/bunpilot`")?;
+    Ok((name.to_owned(), root().join(path)))
+}
+
+/// Shows a grid, and writes all its samples to `target/bench/<name>.json`.
+fn tell<F: grid::Figure>(grid: &grid::Grid<F>, name: &str) -> Result<(), Failure> {
+    told("write to", "standard output", grid.write(&mut io::stdout().lock()))?;
+    write(&root().join(format!("target/bench/{name}.json")), &format!("{:#}\n", grid.json()))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -86,14 +86,14 @@ pub(crate) fn fetch() -> Result<Tools, Failure> {
     Ok(tools)
 }
 
-/// Fetches one of the [`RIVALS`] unless it is there; returns where it stands.
-pub(crate) fn program(rival: &'static str) -> Result<PathBuf, Failure> {
+/// Fetches one of the [`TOOLS`] or [`RIVALS`] unless it is there; returns where it stands.
+pub(crate) fn program(name: &'static str) -> Result<PathBuf, Failure> {
     let workshop = Workshop { folder: root().join("target/tools"), apt_lists: OnceCell::new() };
     make_folder(&workshop.bin())?;
-    for (tool, source) in RIVALS.iter().filter(|(tool, _)| *tool == rival) {
+    for (tool, source) in TOOLS.iter().chain(RIVALS).filter(|(tool, _)| *tool == name) {
         workshop.provide(tool, *source)?;
     }
-    installed(rival)
+    installed(name)
 }
 
 /// Where a program stands that is fetched or on the `PATH`.
@@ -180,7 +180,7 @@ impl Workshop {
         let folder = self.folder.join("npm");
         make_folder(&folder)?;
         run(Command::new(npm)
-            .args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix", ".", package])
+            .args(["install", "--no-audit", "--no-fund", "--prefix", ".", package])
             .current_dir(folder))
     }
 

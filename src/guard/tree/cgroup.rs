@@ -43,7 +43,7 @@ const DEPTH_MAX: usize = 16;
 impl Base {
     /// Makes the folder and tries whether a process can really be born in it; `None` if not.
     pub(in crate::guard) fn open(home: &Path) -> Option<Self> {
-        let path = base(home)?;
+        let path = home_folder(home)?;
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             Ok(()) | Err(_) => {}
@@ -79,8 +79,10 @@ impl Base {
     }
 }
 
+/// Whether a process can be born in the cgroup of this folder.
+///
 /// Starts nothing: the root folder is no program, but being told so takes place inside.
-fn can_enter(dir: &OwnedFd) -> bool {
+pub(crate) fn can_enter(dir: &OwnedFd) -> bool {
     let word = || vec![CString::from(c"/")];
     let plan = Plan {
         programs: word(),
@@ -219,12 +221,6 @@ fn folder_name(label: &str) -> String {
     name
 }
 
-/// The folder of all workers of one home, if there are cgroups.
-pub(in crate::guard) fn base(home: &Path) -> Option<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    Some(own_folder(&mounts()?, &own)?.join(cgroup_name(home)))
-}
-
 /// Where the hierarchy begins, as far as we see it.
 pub(in crate::guard) fn root() -> Option<PathBuf> {
     own_folder(&mounts()?, "0::/")
@@ -241,7 +237,7 @@ fn mounts() -> Option<String> {
 
 /// Finds the folder of our own cgroup: its path from `cgroups(7)`, below the mount point from
 /// `proc_pid_mountinfo(5)`.
-fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
+pub(crate) fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;

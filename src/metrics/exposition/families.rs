@@ -2,7 +2,7 @@
 
 use super::writer::{Family, Kind, Labels, Value, Writer};
 use crate::{
-    domain::{Logged, Stage, Strategy},
+    domain::{Connections, Logged, Stage, Strategy},
     metrics::{App, CUSTOM_MAX, CompatNames, Daemon, State, View, Worker},
 };
 
@@ -250,6 +250,38 @@ const WORKERS: &[Column] = &[
     },
     Column {
         family: gauge(
+            "bunpilot_worker_connections_open",
+            "",
+            "Connections to the app's port that the worker has open.",
+        ),
+        of: |worker| connections(worker).map(|it| it.live.into()),
+    },
+    Column {
+        family: counter(
+            "bunpilot_worker_connections",
+            "",
+            "Connections to the app's port that the worker got.",
+        ),
+        of: |worker| connections(worker).map(|it| it.accepted.into()),
+    },
+    Column {
+        family: counter(
+            "bunpilot_worker_connections_moved",
+            "",
+            "Connections the worker got after they had waited at a socket that closed.",
+        ),
+        of: |worker| connections(worker).map(|it| it.moved.into()),
+    },
+    Column {
+        family: counter(
+            "bunpilot_worker_connections_reset",
+            "",
+            "Connections of the worker that were cut off, by either side.",
+        ),
+        of: |worker| connections(worker).map(|it| it.reset.into()),
+    },
+    Column {
+        family: gauge(
             "bunpilot_worker_heap_used_bytes",
             "bytes",
             "Heap in use as the worker reports it.",
@@ -322,6 +354,10 @@ const LOGS: &[(Family, OfLog)] = &[
         |logged| logged.last_write_unix.map(Value::from),
     ),
 ];
+
+fn connections(worker: &Worker) -> Option<Connections> {
+    worker.usage?.connections
+}
 
 /// The original's names for what a worker uses while it lives.
 const OLD_NAMES: &[Column] = &[

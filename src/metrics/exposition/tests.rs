@@ -12,7 +12,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    domain::{Logged, Logs, Pid, Scheduling, Stage, Strategy, Usage},
+    domain::{Connections, Logged, Logs, Pid, Scheduling, Stage, Strategy, Usage},
     metrics::{App, CompatNames, Daemon, Heap, Histogram, State, Worker},
 };
 
@@ -27,6 +27,7 @@ fn usage() -> Usage {
         fds: 23,
         threads: 11,
         processes: 2,
+        connections: Some(Connections { live: 3, accepted: 4_567, moved: 2, reset: 1 }),
         scheduling: Some(Scheduling {
             run_delay: Some(Duration::from_micros(1_250)),
             voluntary_switches: 40_321,

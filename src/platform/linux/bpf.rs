@@ -25,12 +25,21 @@ const CHOICE: &str = "BUNPILOT_BPF";
 /// [`Refusal::Off`] and [`Refusal::Forbidden`].
 fn allowed() -> Result<(), Refusal> {
     if env::var(CHOICE).is_ok_and(|it| it == "off") {
-        return Err(Refusal::Off);
+        return Err(Refusal::Off { variable: CHOICE, value: "off" });
     }
     if can(CapabilitySet::BPF | CapabilitySet::PERFMON)? || can(CapabilitySet::SYS_ADMIN)? {
         return Ok(());
     }
     Err(Refusal::Forbidden)
+}
+
+/// Loads and attaches what accounts CPU time, and takes it away again.
+///
+/// # Errors
+///
+/// As a daemon would be refused.
+pub fn rehearse() -> Result<(), Refusal> {
+    load::cpu().map(drop)
 }
 
 /// Whether we have all of `rights`.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     barrier::Barrier,
+    bpf::gate::Gate,
     clients::Clients,
     clock,
     doors::{CONTROL_KEY, HTTP_KEY, Held, control_socket, http_socket},
@@ -28,10 +29,10 @@ use super::{
     hatchery::Arrival,
     inbox::Inbox,
     keepsakes::Keepsakes,
-    listeners::Listeners,
     lock::{LockError, PidFile},
     logs::{JOURNAL_KEY, Pump, PumpNotice, STAGE_KEY, Setup, Stage},
     meters::Meters,
+    ports::{Left, Ports},
     pump,
     runtime::Runtime,
     scrapes::Scrapes,
@@ -217,16 +218,14 @@ fn assemble(
     let (http, http_state) = http_socket(http_port, &mut inventory.held);
     let (meters, unread) =
         Meters::open(&mut inventory.held, &inventory.workers, inventory.rung, &config.home);
-    let facts = facts(&runtime, &pump, inventory.rung, &meters, &http_state);
-    let notes = notes.iter().map(ToString::to_string).chain(http_state.err()).collect();
+    let notes =
+        notes.iter().map(ToString::to_string).chain(http_state.as_ref().err().cloned()).collect();
 
     let inbox = Inbox::default();
     let next_client = Rc::new(Cell::new(1));
-    let mut sockets = Listeners::default();
     let mut keepsakes = Keepsakes::default();
-    let known = saved.apps.iter().map(|it| it.id).collect();
-    let needless =
-        sockets.adopt_all(&known, &mut inventory.held, |it, fd| keepsakes.socket(it, fd));
+    let (ports, needless) = open_ports(config, &mut inventory, &saved, &mut keepsakes);
+    let facts = facts(&runtime, &pump, inventory.rung, &meters, &ports, &http_state);
     let survivors = inventory.workers.values().map(survivor).collect();
     let shared = Rc::new(Shared {
         guardian: RefCell::new(Guardian::new(link)),
@@ -235,7 +234,7 @@ fn assemble(
         workers: Workers::new(runtime.mode(), inbox.clone()),
         clients: RefCell::new(None),
         scrapes: Scrapes::new(inbox.clone(), Rc::clone(&next_client)),
-        listeners: RefCell::new(sockets),
+        ports: RefCell::new(ports),
         meters: RefCell::new(meters),
         pump: RefCell::new(Some(pump)),
         store,
@@ -246,7 +245,7 @@ fn assemble(
         unclaimed: RefCell::new(inventory.workers),
         inbox,
     });
-    keep_books(&shared);
+    keep_programs(&shared);
     for key in needless.into_iter().chain(unread) {
         shared.order(&Order::Release { key });
     }
@@ -260,6 +259,7 @@ fn assemble(
         world.begin(serve_http(Rc::clone(&shared), http));
     }
     world.begin(succession::listen(Rc::clone(&shared)));
+    world.begin(super::tasks::tend(Rc::clone(&shared)));
     world.begin(listen_to_threads(Rc::clone(&shared), hear));
     let mode = world.runtime.mode();
     world.begin(async move {
@@ -267,6 +267,20 @@ fn assemble(
         serve_clients(&shared, mode, control, next_client);
     });
     Ok((world, Start { now: clock::now(), facts, life, saved, survivors, notes }))
+}
+
+/// Every app's port, and the names of what the guard need not keep any more.
+fn open_ports(
+    config: &Config,
+    inventory: &mut Inventory,
+    saved: &Saved,
+    keepsakes: &mut Keepsakes,
+) -> (Ports, Vec<String>) {
+    let apps = saved.apps.iter().map(|it| it.id).collect();
+    let alive = inventory.workers.iter().filter(|(_, it)| !it.life.gone);
+    let workers: Vec<WorkerId> = alive.map(|(worker, _)| *worker).collect();
+    let left = Left { held: &mut inventory.held, apps: &apps, workers: &workers };
+    Ports::open(left, &config.home, |it, fd| keepsakes.socket(it, fd))
 }
 
 fn open_store(
@@ -368,6 +382,7 @@ fn facts(
     pump: &Pump,
     rung: Rung,
     meters: &Meters,
+    ports: &Ports,
     http: &Result<String, String>,
 ) -> Facts {
     let (trees, trees_word) = match rung {
@@ -381,12 +396,14 @@ fn facts(
         ("logs", logs.clone()),
         ("trees", trees_word.to_owned()),
         ("cpu", meters.rung().to_owned()),
+        ("ports", ports.rung().to_owned()),
     ];
     let engines = [
         ("control", runtime.name().to_owned()),
         ("logs", logs),
         ("trees", trees.to_owned()),
         ("cpu", meters.engine()),
+        ("ports", ports.engine()),
         ("http", http.clone()),
     ];
     let told = |(part, word): (&str, String)| (part.to_owned(), word);
@@ -405,9 +422,11 @@ fn keep(shared: &Shared, key: &str, fd: &impl AsFd) {
     keep_copy(shared, key, fd.as_fd().try_clone_to_owned());
 }
 
-/// Leaves the books of CPU time with the guard, so that they go on while there is no daemon.
-fn keep_books(shared: &Shared) {
-    for (key, fd) in shared.meters.borrow().keepsakes() {
+/// Leaves programs in the kernel with the guard, so that they go on while there is no daemon.
+fn keep_programs(shared: &Shared) {
+    let (meters, ports) = (shared.meters.borrow(), shared.ports.borrow());
+    let gate = ports.gate().into_iter().flat_map(Gate::keepsakes);
+    for (key, fd) in meters.keepsakes().chain(gate) {
         keep_copy(shared, &key, fd.try_clone_to_owned());
     }
 }

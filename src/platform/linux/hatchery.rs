@@ -36,7 +36,7 @@ impl Arrival {
 /// Asks the guard for a worker.
 pub(super) fn spawn(shared: &Shared, launch: Launch) {
     let worker = launch.worker;
-    let inherited = shared.listeners.borrow_mut().expect(worker, launch.lane, &launch.spec);
+    let inherited = shared.ports.borrow_mut().expect(worker, launch.lane, &launch.spec);
     match inherited {
         Ok(key) => {
             let spawn = plan(shared, &launch, key);
@@ -86,7 +86,7 @@ fn notify_path(shared: &Shared, worker: WorkerId) -> Option<PathBuf> {
 pub(super) fn adopt(shared: &Shared, launch: Launch) -> Option<Voice> {
     let worker = launch.worker;
     // The sockets were adopted before.
-    if let Err(why) = shared.listeners.borrow_mut().resume(worker, launch.lane, &launch.spec) {
+    if let Err(why) = shared.ports.borrow_mut().resume(worker, launch.lane, &launch.spec) {
         tracing::warn!(%worker, why, "the worker's socket is not known any more");
     }
     shared.workers.expect(launch);
@@ -139,6 +139,9 @@ fn ended(shared: &Shared, worker: WorkerId, exit: Option<Exit>, gone: bool) {
         shared.inbox.push(Event::Exited(worker, exit));
     }
     if gone && keepsakes.gone(worker) {
+        if let Some(parting) = shared.ports.borrow_mut().parted(worker) {
+            shared.inbox.push(Event::Parted(worker, parting));
+        }
         shared.inbox.push(Event::Gone(worker));
     }
 }

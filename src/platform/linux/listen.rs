@@ -20,7 +20,9 @@
 mod diag;
 mod waiting;
 
-use std::{fs, path::Path};
+use std::{fs, os::fd::OwnedFd, path::Path};
+
+pub use diag::{Listening, Patience};
 
 use super::usage;
 use crate::domain::Pid;
@@ -45,15 +47,55 @@ pub fn accepting(pid: Pid, inode: u64) -> bool {
 /// Whether `pid` or a descendant has something to do on a connection to TCP port `port`; one that
 /// is kept alive between two requests does not count.
 #[must_use]
-pub fn serving(pid: Pid, port: u16) -> bool {
-    let inodes = diag::busy_connections(port).unwrap_or_default();
+pub fn serving(pid: Pid, port: u16, patience: Patience) -> bool {
+    let inodes = diag::busy_connections(port, patience).unwrap_or_default();
     !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+}
+
+/// Whether connections to TCP port `port` wait to be accepted by `pid` or a descendant.
+#[must_use]
+pub fn queued(pid: Pid, port: u16) -> bool {
+    let queued = diag::listening(port).unwrap_or_default().into_iter();
+    let inodes: Vec<u64> = queued.filter(|it| it.waiting > 0).map(|it| it.inode).collect();
+    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+}
+
+/// All sockets in our network namespace that listen on TCP port `port`.
+#[must_use]
+pub fn all(port: u16) -> Vec<Listening> {
+    diag::listening(port).unwrap_or_default()
+}
+
+/// Whether `pid` or a descendant has the socket `inode` open.
+#[must_use]
+pub fn has(pid: Pid, inode: u64) -> bool {
+    usage::any_in_tree(pid, |member| waiting::holds(member, &[inode]))
+}
+
+/// A copy of the socket `inode` of `pid` or a descendant, by `pidfd_getfd(2)`.
+#[must_use]
+pub fn copy(pid: Pid, inode: u64) -> Option<OwnedFd> {
+    let mut copy = None;
+    usage::any_in_tree(pid, |member| {
+        copy = waiting::copy(member, inode);
+        copy.is_some()
+    });
+    copy
 }
 
 /// Whether anybody in our network namespace listens on TCP port `port`.
 #[must_use]
 pub fn in_use(port: u16) -> bool {
     diag::listeners(port).is_ok_and(|inodes| !inodes.is_empty())
+}
+
+/// Whether the kernel answers such questions at all.
+///
+/// # Errors
+///
+/// What it says instead.
+pub fn can_ask() -> std::io::Result<()> {
+    diag::listeners(1).map(drop)
 }
 
 /// Who listens on TCP port `port`, in words, if we may see it.

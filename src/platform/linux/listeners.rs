@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use super::selector::{Group, ListenError};
+use super::selector::{Group, ListenError, in_words};
 use crate::domain::{AppId, AppSpec, InstanceId, Lane, WorkerId};
 
 /// Every app's sockets.
@@ -273,9 +273,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn in_words(error: &ListenError) -> String {
-    let cause = std::error::Error::source(error).map(|it| format!(": {it}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }

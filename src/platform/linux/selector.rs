@@ -259,9 +259,16 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-fn in_use(port: u16) -> ListenError {
+/// Why `port` cannot be had: somebody listens there.
+pub(super) fn in_use(port: u16) -> ListenError {
     let holder = listen::holder(port).unwrap_or_else(|| "another program".to_owned());
     ListenError::InUse { port, holder }
+}
+
+/// An error and its cause.
+pub(super) fn in_words(error: &ListenError) -> String {
+    let cause = std::error::Error::source(error).map(|it| format!(": {it}"));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 #[cfg(test)]

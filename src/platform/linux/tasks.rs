@@ -10,7 +10,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{listen, probe as http, selector::Group, world::Shared};
+use super::{
+    listen::{self, Patience},
+    probe as http,
+    world::Shared,
+};
 use crate::{
     domain::{AppSpec, ClientId, Keep, WorkerId},
     logs::{Stream, files},
@@ -22,6 +26,15 @@ const LOOK_MIN: Duration = Duration::from_millis(4);
 
 /// Longest pause: a look reads `/proc` and costs tens of microseconds.
 const LOOK_MAX: Duration = Duration::from_millis(50);
+
+/// Longest pause between two looks at whether a worker has opened its port by now.
+const SETTLE_LOOK_MAX: Duration = Duration::from_millis(250);
+
+/// Pause between two signs of life for the kernel, which believes us for three seconds.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Looks at a retired worker that wait for clients to fall silent; then an answer is enough.
+const PATIENT_LOOKS: u32 = 50;
 
 /// Pause between two looks at whether a retired worker's queue is empty.
 ///
@@ -36,40 +49,67 @@ const HANDSHAKE: Duration = Duration::from_millis(50);
 /// where they do not, waiting would have no end.
 pub(super) async fn drain(shared: Rc<Shared>, worker: WorkerId) {
     // A handshake that began before the kernel was told still ends up with this worker.
-    if shared.listeners.borrow().is_retired(worker) {
+    if shared.ports.borrow().is_retired(worker) {
         tokio::time::sleep(HANDSHAKE).await;
     }
-    while is_busy(&shared, worker) {
+    let mut looks: u32 = 0;
+    while is_busy(
+        &shared,
+        worker,
+        if looks < PATIENT_LOOKS { Patience::Some } else { Patience::None },
+    ) {
+        looks = looks.saturating_add(1);
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     shared.inbox.push(Event::Drained(worker));
 }
 
-fn is_busy(shared: &Shared, worker: WorkerId) -> bool {
-    let listeners = shared.listeners.borrow();
-    let Some(pid) = shared.workers.pid(worker).filter(|_| listeners.is_retired(worker)) else {
+fn is_busy(shared: &Shared, worker: WorkerId, patience: Patience) -> bool {
+    let ports = shared.ports.borrow();
+    let Some(pid) = shared.workers.pid(worker).filter(|_| ports.is_retired(worker)) else {
         return false;
     };
-    let port = shared.workers.launch(worker).and_then(|it| it.spec.port);
-    listeners.backlog(worker) > 0 || port.is_some_and(|port| listen::serving(pid, port.get()))
+    let Some(port) = shared.workers.launch(worker).and_then(|it| it.spec.port) else {
+        return false;
+    };
+    ports.is_awaited(worker, pid, port.get()) || listen::serving(pid, port.get(), patience)
+}
+
+/// Looks for the sockets of a worker until it listens, where that is what governs them.
+pub(super) async fn settle(shared: Rc<Shared>, worker: WorkerId) {
+    let mut pause = LOOK_MIN;
+    while shared.ports.borrow().is_unsettled(worker) {
+        if let Some(pid) = shared.workers.pid(worker) {
+            let kept = shared.ports.borrow_mut().settle(worker, pid);
+            for (key, socket) in kept {
+                shared.keep(key, socket);
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f32(1.1).min(SETTLE_LOOK_MAX);
+    }
+}
+
+/// Tells the kernel that we live, and looks after those that wait.
+pub(super) async fn tend(shared: Rc<Shared>) {
+    loop {
+        shared.ports.borrow().tend();
+        tokio::time::sleep(BEAT).await;
+    }
 }
 
 /// Looks whether `worker` serves its app's port, until it does or its time to be ready is over.
 pub(super) async fn await_listen(shared: Rc<Shared>, worker: WorkerId) {
     let Some(launch) = shared.workers.launch(worker) else { return };
-    let Some(port) = launch.spec.port else { return };
+    if launch.spec.port.is_none() {
+        return;
+    }
     let mut pause = LOOK_MIN;
     let mut waited = Duration::ZERO;
     while let Some(pid) = shared.workers.pid(worker)
         && waited < launch.spec.ready_timeout
     {
-        let seen = if launch.spec.inherits() {
-            let socket = shared.listeners.borrow().socket(worker);
-            socket.is_some_and(|(_, inode)| listen::accepting(pid, inode))
-        } else {
-            listen::listening(pid, port.get())
-        };
-        if seen {
+        if shared.ports.borrow().is_served(worker, pid, &launch.spec) {
             shared.inbox.push(Event::Listening(worker));
             return;
         }
@@ -84,8 +124,7 @@ pub(super) async fn probe(shared: Rc<Shared>, worker: WorkerId) {
     let Some(launch) = shared.workers.launch(worker) else { return };
     let spec = &launch.spec;
     let (Some(port), Some(health)) = (spec.port, &spec.health) else { return };
-    let socket = shared.listeners.borrow().socket(worker);
-    let source = socket.map(|(index, _)| Group::probe_source(index));
+    let source = shared.ports.borrow().probe_source(worker);
     let seen = if source.is_some() || shared.workers.is_alone(worker) {
         let (path, timeout) = (health.path.clone(), health.timeout);
         http::probe(&http::Target { port: port.get(), source, path, timeout }).await

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     barrier::Barrier, clients::Clients, clock, guardian::Guardian, hatchery, inbox::Inbox,
-    keepsakes::Keepsakes, listeners::Listeners, logs::Pump, meters::Meters, pump, runtime::Runtime,
+    keepsakes::Keepsakes, logs::Pump, meters::Meters, ports::Ports, pump, runtime::Runtime,
     scrapes::Scrapes, succession::Heritage, workers::Workers,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     pub(super) workers: Workers,
     pub(super) clients: RefCell<Option<Clients>>,
     pub(super) scrapes: Scrapes,
-    pub(super) listeners: RefCell<Listeners>,
+    pub(super) ports: RefCell<Ports>,
     pub(super) meters: RefCell<Meters>,
     pub(super) pump: RefCell<Option<Pump>>,
     pub(super) store: Store,
@@ -149,9 +149,14 @@ impl LinuxWorld {
     fn carry_out(&mut self, action: Action) {
         let shared = Rc::clone(&self.shared);
         match action {
-            Action::Spawn(launch) => shared.spawn(launch),
+            Action::Spawn(launch) => {
+                let worker = launch.worker;
+                shared.spawn(launch);
+                self.begin(super::tasks::settle(shared, worker));
+            }
             Action::Adopt(launch) => {
                 let worker = launch.worker;
+                self.begin(super::tasks::settle(Rc::clone(&shared), worker));
                 // Now: the next action may be to admit it, or to forget it with its last words unread.
                 if let Some(voice) = hatchery::adopt(&shared, launch) {
                     self.begin(async move { hatchery::converse(&shared, worker, voice) });
@@ -165,9 +170,9 @@ impl LinuxWorld {
                 shared.keepsakes.borrow_mut().note(worker, &note);
                 shared.order(&Order::Note { label: worker.to_string(), note });
             }
-            Action::Admit(worker) => shared.listeners.borrow_mut().admit(worker),
+            Action::Admit(worker) => shared.ports.borrow_mut().admit(worker),
             Action::Retire(worker) => {
-                shared.listeners.borrow_mut().retire(worker);
+                shared.ports.borrow_mut().retire(worker);
                 self.begin(super::tasks::drain(shared, worker));
             }
             Action::AwaitListen(worker) => self.begin(super::tasks::await_listen(shared, worker)),
@@ -199,7 +204,7 @@ impl LinuxWorld {
             Action::Persist(record) => shared.persist(record),
             Action::Listen(app, spec) => shared.listen(app, &spec),
             Action::Unlisten(app) => {
-                for key in shared.listeners.borrow_mut().close(app) {
+                for key in shared.ports.borrow_mut().close(app) {
                     shared.keepsakes.borrow_mut().release(&key);
                     shared.order(&Order::Release { key });
                 }
@@ -234,7 +239,11 @@ impl Shared {
             Depth::Cpu => Vec::new(),
             Depth::Full => self.pump.borrow().as_ref().map(pump::counted).unwrap_or_default(),
         };
-        let workers = meters.measure(workers, depth, &self.workers);
+        let mut workers = meters.measure(workers, depth, &self.workers);
+        let ports = self.ports.borrow();
+        for (worker, usage) in &mut workers {
+            usage.connections = ports.connections(*worker);
+        }
         Sample { workers, logs, daemon: meters.daemon(depth) }
     }
 
@@ -250,7 +259,7 @@ impl Shared {
     }
 
     fn listen(&self, app: crate::domain::AppId, spec: &crate::domain::AppSpec) {
-        let opened = self.listeners.borrow_mut().open(app, spec);
+        let opened = self.ports.borrow_mut().open_for(app, spec);
         match opened {
             Ok(sockets) => {
                 for (key, socket) in sockets {
@@ -264,7 +273,7 @@ impl Shared {
     /// Lets go of a worker: first its last output is written, then the guard forgets it.
     fn forget(&self, worker: WorkerId) {
         self.workers.forget(worker);
-        self.listeners.borrow_mut().forget(worker);
+        self.ports.borrow_mut().forget(worker);
         self.meters.borrow_mut().forget(worker);
         if let Some(Err(error)) = self.pump.borrow().as_ref().map(|it| it.retire(worker)) {
             tracing::warn!(%worker, %error, "the worker's last output waits in its pipe");

@@ -122,6 +122,10 @@ export interface ClusteringConfig {
   enabled?: boolean;
   /** Who decides which worker gets the next connection. Default: `auto`. */
   strategy?: 'auto' | 'reusePort' | 'inherit' | 'proxy';
+  /** In which way the next connection is given out. Default: `leastConnections`. */
+  balance?: 'leastConnections' | 'roundRobin' | 'random';
+  /** How much of all connections each instance is to get, in proportion to the others. */
+  weights?: number[];
   rollingRestart?: {
     /** Workers a reload replaces at a time. Default: 1. */
     batchSize?: number;

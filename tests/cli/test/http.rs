@@ -25,6 +25,10 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<Answer> {
 /// One connection, for one or many questions.
 pub(super) struct Connection {
     stream: BufReader<TcpStream>,
+    /// Whether a byte of the last answer came.
+    pub(super) answered: bool,
+    /// Whether the server said that it will close it.
+    pub(super) ends: bool,
 }
 
 impl Connection {
@@ -33,14 +37,16 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), answered: false, ends: false })
     }
 
     /// Asks; `keep` is the value of the `Connection` header.
     pub(super) fn get(&mut self, path: &str, keep: &str) -> io::Result<Answer> {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {keep}\r\n\r\n");
+        self.answered = false;
         self.stream.get_mut().write_all(request.as_bytes())?;
+        self.answered = !self.stream.fill_buf()?.is_empty();
         let status = self.status()?;
         let body = match self.body_length()? {
             Some(length) => {
@@ -78,6 +84,7 @@ impl Connection {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok();
             }
+            self.ends |= line == "connection: close";
         }
     }
 

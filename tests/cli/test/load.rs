@@ -8,20 +8,45 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use super::{
     http::{Answer, Connection},
+    wait::rest,
     wait_for,
 };
 
 /// How clients connect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clients {
     /// A new connection for every question.
     Fresh,
-    /// One connection for all, opened again after a failure.
+    /// One connection for all, opened again when it is closed. A question that finds it closed
+    /// before a byte of the answer came is asked once more, as every library does: RFC 9112
+    /// § 9.3.1.
     KeepAlive,
+}
+
+/// Who asks, and how eagerly.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowd {
+    pub(crate) fresh: usize,
+    pub(crate) kept: usize,
+    /// What each rests between two questions.
+    pub(crate) pause: Duration,
+    /// Questions after which no more are asked.
+    pub(crate) questions_max: u64,
+}
+
+impl Crowd {
+    fn of(clients: Clients, count: usize) -> Self {
+        let (fresh, kept) = match clients {
+            Clients::Fresh => (count, 0),
+            Clients::KeepAlive => (0, count),
+        };
+        Self { fresh, kept, pause: Duration::ZERO, questions_max: u64::MAX }
+    }
 }
 
 /// What came of all questions.
@@ -30,45 +55,85 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     /// Failed ones by kind: `refused`, `reset`, `closed`, `silent`, `status 500` …
     pub(crate) failed: BTreeMap<String, u64>,
+    /// Asked once more, see [`Clients::KeepAlive`].
+    pub(crate) retried: u64,
+    /// How often each answer was given.
+    pub(crate) bodies: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(crate) fn lost(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.retried += other.retried;
+        for (kind, count) in other.failed {
+            *self.failed.entry(kind).or_insert(0) += count;
+        }
+        for (body, count) in other.bodies {
+            *self.bodies.entry(body).or_insert(0) += count;
+        }
+    }
 }
 
 /// Clients at work; finish it to learn what came of it.
 pub(crate) struct Load {
-    over: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<BTreeMap<String, u64>>>,
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<Tally>>,
+}
+
+struct Shared {
+    over: AtomicBool,
+    answered: AtomicU64,
+    /// Questions that may still be asked.
+    left: AtomicU64,
 }
 
 impl Load {
     /// Lets `count` clients ask for `/` on `port`.
     pub(crate) fn start(port: u16, clients: Clients, count: usize) -> Self {
-        let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |_| {
-            let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
-            thread::spawn(move || ask_until(&over, &answered, port, clients))
+        Self::of(port, Crowd::of(clients, count))
+    }
+
+    /// Lets a crowd ask for `/` on `port`.
+    pub(crate) fn of(port: u16, crowd: Crowd) -> Self {
+        let shared = Arc::new(Shared {
+            over: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            left: AtomicU64::new(crowd.questions_max),
+        });
+        let fresh = (0..crowd.fresh).map(|_| Clients::Fresh);
+        let all = fresh.chain((0..crowd.kept).map(|_| Clients::KeepAlive));
+        let client = |clients| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || ask_until(&shared, port, clients, crowd.pause))
         };
-        let clients = (0..count).map(client).collect();
-        Self { over, answered, clients }
+        let clients = all.map(client).collect();
+        Self { shared, clients }
     }
 
     /// Waits until another `count` questions were answered.
     #[track_caller]
     pub(crate) fn flows(&self, count: u64) {
-        let before = self.answered.load(Ordering::Relaxed);
-        wait_for("answers under load", || {
-            (self.answered.load(Ordering::Relaxed) >= before + count).then_some(())
-        });
+        let answered = || self.shared.answered.load(Ordering::Relaxed);
+        let before = answered();
+        wait_for("answers under load", || (answered() >= before + count).then_some(()));
+    }
+
+    /// Waits until all questions a [`Crowd`] may ask came to an end.
+    pub(crate) fn join(self) -> Tally {
+        let mut all = Tally::default();
+        for client in self.clients {
+            all.add(client.join().expect("a client counts, it does not panic"));
+        }
+        all
     }
 
     pub(crate) fn finish(self) -> Tally {
-        self.over.store(true, Ordering::Relaxed);
-        let mut failed = BTreeMap::new();
-        for client in self.clients {
-            for (kind, count) in client.join().expect("a client counts, it does not panic") {
-                *failed.entry(kind).or_insert(0) += count;
-            }
-        }
-        Tally { answered: self.answered.load(Ordering::Relaxed), failed }
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.join()
     }
 
     /// Finishes and asserts that not a single question failed.
@@ -79,40 +144,58 @@ impl Load {
     }
 }
 
-fn ask_until(
-    over: &AtomicBool,
-    answered: &AtomicU64,
-    port: u16,
-    clients: Clients,
-) -> BTreeMap<String, u64> {
-    let mut failed = BTreeMap::new();
-    let mut kept = None;
-    while !over.load(Ordering::Relaxed) {
-        let failure = match ask(&mut kept, port, clients) {
-            Ok(Answer { status: 200, .. }) => {
-                answered.fetch_add(1, Ordering::Relaxed);
-                continue;
+fn ask_until(shared: &Shared, port: u16, clients: Clients, pause: Duration) -> Tally {
+    let (mut tally, mut kept) = (Tally::default(), None);
+    let take = |left: u64| left.checked_sub(1);
+    while !shared.over.load(Ordering::Relaxed)
+        && shared.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    {
+        let failure = match ask(&mut kept, port, clients, &mut tally.retried) {
+            Ok(Answer { status: 200, body }) => {
+                tally.answered += 1;
+                *tally.bodies.entry(body).or_insert(0) += 1;
+                shared.answered.fetch_add(1, Ordering::Relaxed);
+                None
             }
-            Ok(Answer { status, .. }) => format!("status {status}"),
-            Err(error) => kind(&error),
+            Ok(Answer { status, .. }) => Some(format!("status {status}")),
+            Err(error) => Some(kind(&error)),
         };
-        *failed.entry(failure).or_insert(0) += 1;
-        kept = None;
+        if let Some(failure) = failure {
+            *tally.failed.entry(failure).or_insert(0) += 1;
+            kept = None;
+        }
+        rest(pause);
     }
-    failed
+    tally
 }
 
-fn ask(kept: &mut Option<Connection>, port: u16, clients: Clients) -> io::Result<Answer> {
-    match clients {
-        Clients::Fresh => Connection::open(port)?.get("/", "close"),
-        Clients::KeepAlive => {
-            let connection = match kept {
-                Some(connection) => connection,
-                None => kept.insert(Connection::open(port)?),
-            };
-            connection.get("/", "keep-alive")
+fn ask(
+    kept: &mut Option<Connection>,
+    port: u16,
+    clients: Clients,
+    retried: &mut u64,
+) -> io::Result<Answer> {
+    if clients == Clients::Fresh {
+        return Connection::open(port)?.get("/", "close");
+    }
+    if let Some(mut connection) = kept.take() {
+        match connection.get("/", "keep-alive") {
+            Err(error) if !connection.answered && was_closed(&error) => *retried += 1,
+            answer => {
+                *kept = Some(connection).filter(|it| answer.is_ok() && !it.ends);
+                return answer;
+            }
         }
     }
+    let mut connection = Connection::open(port)?;
+    let answer = connection.get("/", "keep-alive")?;
+    *kept = Some(connection).filter(|it| !it.ends);
+    Ok(answer)
+}
+
+fn was_closed(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe)
 }
 
 fn kind(error: &io::Error) -> String {
@@ -165,13 +248,41 @@ mod tests {
         assert_eq!(tally.failed.get("closed"), Some(&1));
     }
 
+    const TWO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const ONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n";
+
+    /// Asks as often as there are answers expected, over one kept connection.
+    #[track_caller]
+    fn check(replies: &'static [&'static str], expected: &[Result<&str, &str>], retried: u64) {
+        let (port, mut kept, mut again) = (serve(replies), None, 0);
+        for expected in expected {
+            let answer = ask(&mut kept, port, Clients::KeepAlive, &mut again);
+            let answer = answer.map(|it| it.body).map_err(|it| kind(&it));
+            assert_eq!(answer.as_deref().map_err(String::as_str), *expected);
+        }
+        assert_eq!(again, retried);
+    }
+
     #[test]
     fn a_kept_connection_is_kept() {
-        const TWO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let port = serve(&[TWO]);
-        let mut kept = None;
-        assert_eq!(ask(&mut kept, port, Clients::KeepAlive).unwrap().body, "ok");
-        assert_eq!(ask(&mut kept, port, Clients::KeepAlive).unwrap().body, "");
+        check(&[TWO], &[Ok("ok"), Ok("")], 0);
+    }
+
+    #[test]
+    fn a_closed_connection_is_tried_again_if_it_was_used_before() {
+        check(&[ONE, ONE], &[Ok("ok"), Ok("ok")], 1);
+        check(&[ONE, ""], &[Ok("ok"), Err("closed")], 1);
+        check(&[HALF], &[Ok("ok"), Err("closed")], 0);
+    }
+
+    #[test]
+    fn nobody_asks_more_than_is_allowed() {
+        let port = serve(&[ONE; 9]);
+        let crowd = Crowd { questions_max: 7, ..Crowd::of(Clients::Fresh, 3) };
+        let tally = Load::of(port, crowd).join();
+        assert_eq!((tally.answered, tally.lost()), (7, 0));
+        assert_eq!(tally.bodies, BTreeMap::from([("ok".to_owned(), 7)]));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tool {
     Bun,
+    Cc,
     Gunicorn,
     Node,
     Promtool,
@@ -25,6 +26,7 @@ impl Tool {
     fn name(self) -> &'static str {
         match self {
             Self::Bun => "bun",
+            Self::Cc => "cc",
             Self::Gunicorn => "gunicorn",
             Self::Node => "node",
             Self::Promtool => "promtool",

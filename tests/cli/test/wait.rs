@@ -66,6 +66,13 @@ pub(super) fn pause() {
     thread::sleep(PAUSE);
 }
 
+#[expect(clippy::disallowed_methods, reason = "a client rests; nothing depends on its length")]
+pub(super) fn rest(time: Duration) {
+    if !time.is_zero() {
+        thread::sleep(time);
+    }
+}
+
 #[test]
 fn holds_for_sees_a_change() {
     let mut asked = 0;

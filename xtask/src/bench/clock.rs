@@ -14,6 +14,11 @@ pub(super) fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
+/// Time this very process was on a CPU, threads that have ended included.
+pub(super) fn cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
 #[expect(clippy::disallowed_methods, reason = "a bench lets others work")]
 pub(super) fn sleep(time: Duration) {
     std::thread::sleep(time);

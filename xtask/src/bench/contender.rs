@@ -43,6 +43,8 @@ pub(super) struct Contender {
     ward: Ward,
     /// Port of bunpilot's metrics server: it is part of what we ship, so it runs.
     port: u16,
+    /// Variables of every command.
+    env: Vec<(&'static str, &'static str)>,
 }
 
 impl Contender {
@@ -52,7 +54,13 @@ impl Contender {
             let path = PathBuf::from("127.0.0.1:0");
             Failure::File { what: "listen on", path, source }
         })?;
-        Ok(Self { kind, ward, port })
+        Ok(Self { kind, ward, port, env: Vec::new() })
+    }
+
+    /// Gives every command these variables, too.
+    pub(super) fn with_env(mut self, env: &[(&'static str, &'static str)]) -> Self {
+        self.env.extend(env);
+        self
     }
 
     /// Where it keeps its home, and what else is gone with it.
@@ -81,7 +89,7 @@ impl Contender {
                 command
             }
         };
-        command.args(arguments).current_dir(folder);
+        command.args(arguments).current_dir(folder).envs(self.env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }

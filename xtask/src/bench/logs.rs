@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Another build of bunpilot to measure beside this one
-    #[arg(long, value_name = "NAME=PROGRAM", value_parser = named_program)]
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = super::named_program)]
     beside: Vec<(String, PathBuf)>,
     /// Measures this build of bunpilot instead of making one
     #[arg(long)]
@@ -70,11 +70,6 @@ const QUICK_ROUNDS: u16 = 2;
 
 /// Rest before the loggers of [`Load::Q`] are watched.
 const SETTLE: Duration = Duration::from_secs(1);
-
-fn named_program(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or("write it as `before=target/old/bunpilot`")?;
-    Ok((name.to_owned(), root().join(path)))
-}
 
 /// Writes as [`writer`] says.
 pub(super) fn write_text(args: &WriterArgs) -> io::Result<()> {

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, Voice, &[&str])] = &[
     ("control", Quiet, &["domain", "world"]),
     ("ipc", Quiet, &["domain", "world"]),
     ("balance", Quiet, &["domain"]),
+    ("doctor", Quiet, &[]),
     ("logs", Quiet, &["domain"]),
     ("metrics", Quiet, &["domain", "world"]),
     ("supervisor", Quiet, &["domain", "world"]),
@@ -49,14 +50,17 @@ const ROOMS: &[(&str, Voice, &[&str])] = &[
     (
         "platform",
         Noisy,
-        &["domain", "world", "config", "ipc", "balance", "logs", SYS, "guard", "store", "api"],
+        &[
+            "domain", "world", "config", "ipc", "balance", "doctor", "logs", SYS, "guard", "store",
+            "api",
+        ],
     ),
     (
         "cli",
         Noisy,
         &[
-            "domain", "world", "config", "control", "ipc", "balance", "logs", "metrics", "daemon",
-            SYS, "guard", "store", "api", "platform", "sdk",
+            "domain", "world", "config", "control", "ipc", "balance", "doctor", "logs", "metrics",
+            "daemon", SYS, "guard", "store", "api", "platform", "sdk",
         ],
     ),
     ("sdk", Noisy, &[]),

@@ -8,7 +8,7 @@
 //! Programs, maps and rules live as long as somebody has their descriptors open. The guard keeps
 //! copies, so while there is no daemon they go on, and the next one finds every seat as it was.
 //!
-//! The layouts here are those of `ebpf/src/bin/ports.rs`.
+//! The layouts here are those of `ebpf/src/bin/ports`.
 
 mod load;
 
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// `ebpf/src/bin/ports.rs`.
+/// `ebpf/src/bin/ports`.
 const OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/prebuilt/ports.o"));
 
@@ -197,7 +197,7 @@ impl Gate {
             return Ok(None);
         };
         let seat = Seat { number, ticket: self.next_ticket };
-        for row in self.rows(number) {
+        for row in Self::rows(number) {
             bpf::update(self.parts.twins.as_fd(), &row, &0_u32.to_ne_bytes())?;
         }
         self.set(number, seat.ticket)?;
@@ -336,7 +336,7 @@ impl Gate {
     ///
     /// What the kernel says to it, or that the seat has too many sockets.
     pub fn enter(&self, seat: Seat, socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
-        let row = self.rows(seat.number)[usize::from(family == Family::V6)];
+        let row = Self::rows(seat.number)[usize::from(family == Family::V6)];
         let family = u32::from(family == Family::V6);
         for twin in 0..TWINS_MAX {
             let mut door = [0; 8];
@@ -367,7 +367,7 @@ impl Gate {
     }
 
     /// The keys of a seat in the map of twins.
-    fn rows(&self, number: u16) -> [[u8; 4]; 2] {
+    fn rows(number: u16) -> [[u8; 4]; 2] {
         let row = u32::from(number) * 2;
         [row.to_ne_bytes(), (row + 1).to_ne_bytes()]
     }

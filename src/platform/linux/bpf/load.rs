@@ -51,8 +51,13 @@ const CPU_FIELDS_IF_ANY: &[(&str, &[(&str, &str)])] =
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The operator does not want it.
-    #[error("`BUNPILOT_BPF` is `off`")]
-    Off,
+    #[error("`{variable}` is `{value}`")]
+    Off {
+        /// The environment variable that says so.
+        variable: &'static str,
+        /// What it says.
+        value: &'static str,
+    },
     /// We may not.
     #[error("CAP_BPF and CAP_PERFMON are missing")]
     Forbidden,

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,

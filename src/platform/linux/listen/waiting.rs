@@ -1,8 +1,12 @@
 //! Which sockets one process holds, and for which of them a thread of it waits.
 
-use std::{fs, io, os::unix::fs::FileExt as _};
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+};
 
 use procfs::{FromRead as _, process::Syscall};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 use crate::domain::Pid;
 
@@ -21,6 +25,15 @@ pub(super) fn holds(pid: Pid, inodes: &[u64]) -> bool {
         Target::Socket(inode) => inodes.contains(&inode),
         Target::Epoll | Target::Other => false,
     })
+}
+
+/// A copy of the socket `inode` of `pid`.
+pub(super) fn copy(pid: Pid, inode: u64) -> Option<OwnedFd> {
+    let is_it = |target: &Target| matches!(target, Target::Socket(other) if *other == inode);
+    let (fd, _) = descriptors(pid).find(|(_, target)| is_it(target))?;
+    let process = rustix::process::Pid::from_raw(pid.0)?;
+    let process = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
+    rustix::process::pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).ok()
 }
 
 /// Whether a thread of `pid` waits for connections to the listening socket `inode`.

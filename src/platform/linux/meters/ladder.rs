@@ -121,7 +121,7 @@ impl Ladder {
 /// Says once why the kernel keeps no books; what an operator chose is no news to them.
 fn tell(refusal: &Refusal) {
     match refusal {
-        Refusal::Off => (),
+        Refusal::Off { .. } => (),
         why @ Refusal::Forbidden => tracing::info!(%why, "the kernel books no CPU time"),
         why @ (Refusal::Network
         | Refusal::NoCgroups

@@ -14,7 +14,7 @@ use crate::platform::sys::process_cpu;
 fn open() -> Option<Books> {
     match Books::open(&mut BTreeMap::new(), []) {
         Ok(books) => Some(books),
-        Err(why @ (Refusal::Off | Refusal::Forbidden | Refusal::NoTypes)) => {
+        Err(why @ (Refusal::Off { .. } | Refusal::Forbidden | Refusal::NoTypes)) => {
             skip(&why.to_string());
             None
         }

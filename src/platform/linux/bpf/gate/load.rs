@@ -1,4 +1,4 @@
-//! Puts `ebpf/src/bin/ports.rs` into the kernel, through aya.
+//! Puts `ebpf/src/bin/ports` into the kernel, through aya.
 
 use std::{
     fs::File,
@@ -71,30 +71,30 @@ fn open(folders: &Folders, which: impl Fn(&Folders) -> &std::path::Path) -> Resu
 /// Has the kernel check a program.
 fn ready<'a>(loaded: &'a mut Ebpf, name: &'static str) -> Result<&'a ProgramFd, Refusal> {
     let program = loaded.program_mut(name).ok_or(Refusal::NoField(name))?;
-    let checked = match &mut *program {
-        Program::CgroupSockAddr(it) => CgroupSockAddr::load(it),
-        Program::CgroupSock(it) => CgroupSock::load(it),
-        Program::SockOps(it) => SockOps::load(it),
-        Program::SkReuseport(it) => SkReuseport::load(it),
-        _ => return Err(Refusal::NoField(name)),
-    };
-    checked.map_err(|error| refused(name, &error))?;
-    let fd = match program {
-        Program::CgroupSockAddr(it) => it.fd(),
-        Program::CgroupSock(it) => it.fd(),
-        Program::SockOps(it) => it.fd(),
-        Program::SkReuseport(it) => it.fd(),
-        _ => return Err(Refusal::NoField(name)),
+    let fd = if let Program::CgroupSockAddr(it) = program {
+        CgroupSockAddr::load(it).and_then(|()| it.fd())
+    } else if let Program::CgroupSock(it) = program {
+        CgroupSock::load(it).and_then(|()| it.fd())
+    } else if let Program::SockOps(it) = program {
+        SockOps::load(it).and_then(|()| it.fd())
+    } else if let Program::SkReuseport(it) = program {
+        SkReuseport::load(it).and_then(|()| it.fd())
+    } else {
+        return Err(Refusal::NoField(name));
     };
     fd.map_err(|error| refused(name, &error))
 }
 
 fn data(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::Array(it) | Map::HashMap(it) | Map::SockHash(it) | Map::SkStorage(it) => Some(it),
-        Map::Unsupported(it) => Some(it),
-        _ => None,
+    if let Map::Array(it)
+    | Map::HashMap(it)
+    | Map::SockHash(it)
+    | Map::SkStorage(it)
+    | Map::Unsupported(it) = map
+    {
+        return Some(it);
     }
+    None
 }
 
 fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd, Refusal> {

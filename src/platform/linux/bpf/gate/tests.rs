@@ -23,7 +23,7 @@ fn gate() -> Option<Gate> {
     std::fs::remove_dir(workers).unwrap();
     match gate {
         Ok(gate) => Some(gate),
-        Err(Refusal::Forbidden | Refusal::Network | Refusal::Off) => None,
+        Err(Refusal::Forbidden | Refusal::Network | Refusal::Off { .. }) => None,
         Err(refusal) => panic!("{refusal}"),
     }
 }
