@@ -277,6 +277,7 @@ impl Crowd {
                 user: Some(it.cpu),
                 system: Some(Duration::ZERO),
                 scheduling: Some(it.scheduling),
+                connections: None,
                 rss_bytes: 52_428_800,
                 fds: 23,
                 threads: 1,
