@@ -12,6 +12,7 @@ mod contender;
 mod figures;
 mod grid;
 mod logs;
+mod metrics;
 mod proc;
 mod reload;
 mod round;
@@ -43,6 +44,8 @@ pub(crate) enum Bench {
     Manager(Args),
     /// The log pump, beside s6-log, svlogd, multilog, pm2, cat and the bare limit
     Logs(logs::Args),
+    /// Accounting in the kernel: what it adds to a context switch, and reading it for a scrape
+    Metrics(metrics::Args),
     /// What reloads lose: every answer counted, whatever the workers are written in, beside PM2
     Reload(reload::Args),
     /// How connections are spread over workers, what a slow one costs, and what choosing costs
@@ -79,6 +82,7 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
     let outcome = match bench {
         Bench::Manager(args) => manager(*args),
         Bench::Logs(args) => logs::measure(args),
+        Bench::Metrics(args) => metrics::measure(*args),
         Bench::Reload(args) => reload::measure(args),
         Bench::Balance(args) => balance::measure(args),
         Bench::LogWriter(args) => told("write to", "standard output", logs::write_text(args)),

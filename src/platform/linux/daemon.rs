@@ -395,29 +395,25 @@ fn facts(
     };
     let (Ok(http) | Err(http)) = http;
     let logs = pump.engine().to_string();
-    let rungs = [
-        ("control", runtime.name().to_owned()),
-        ("logs", logs.clone()),
-        ("trees", trees_word.to_owned()),
-        ("cpu", meters.rung().to_owned()),
-        ("ports", ports.rung().to_owned()),
+    // In one word for programs, and for people.
+    let told = [
+        ("control", runtime.name(), runtime.name().to_owned()),
+        ("logs", logs.as_str(), logs.clone()),
+        ("trees", trees_word, trees.to_owned()),
+        ("cpu", meters.rung(), meters.engine()),
+        ("ports", ports.rung(), ports.engine()),
     ];
-    let engines = [
-        ("control", runtime.name().to_owned()),
-        ("logs", logs),
-        ("trees", trees.to_owned()),
-        ("cpu", meters.engine()),
-        ("ports", ports.engine()),
-        ("http", http.clone()),
-    ];
-    let told = |(part, word): (&str, String)| (part.to_owned(), word);
+    let rungs = told.iter().map(|(part, rung, _)| ((*part).to_owned(), (*rung).to_owned()));
+    let rungs = rungs.collect();
+    let engines = told.into_iter().map(|(part, _, engine)| (part.to_owned(), engine));
+    let engines = engines.chain([("http".to_owned(), http.clone())]).collect();
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         pid: Pid(i32::try_from(std::process::id()).unwrap_or_default()),
         started: clock::now(),
         clock: clock::wall(),
-        engines: engines.into_iter().map(told).collect(),
-        rungs: rungs.into_iter().map(told).collect(),
+        engines,
+        rungs,
     }
 }
 
