@@ -127,8 +127,8 @@ fn trapped_c_times_four() {
 }
 
 #[test]
-fn trapped_asyncio_alone() {
-    loses_nothing(Server::Asyncio, Rung::Trap, 1, "reload");
+fn trapped_asyncio_alone_restarts() {
+    loses_nothing(Server::Asyncio, Rung::Trap, 1, "restart");
 }
 
 /// Without us, what waits at a worker that goes is lost: the tests above can see losses.
