@@ -274,6 +274,7 @@ impl Listeners {
         if let Some(shared) = self.apps.get_mut(&worker.instance.app) {
             shared.present.remove(&worker);
             shared.admitted.remove(&worker);
+            shared.leaving.remove(&worker);
             self.needless.extend(shared.abandon());
             shared.choose();
         }
@@ -285,6 +286,7 @@ impl Listeners {
             && shared.present.contains_key(&worker)
         {
             shared.admitted.insert(worker);
+            shared.leaving.remove(&worker);
             self.needless.extend(shared.abandon());
             shared.choose();
         }
@@ -294,6 +296,7 @@ impl Listeners {
     pub(super) fn retire(&mut self, worker: WorkerId) {
         if let Some(shared) = self.apps.get_mut(&worker.instance.app) {
             shared.admitted.remove(&worker);
+            shared.leaving.insert(worker);
             shared.choose();
         }
     }
@@ -303,13 +306,12 @@ impl Listeners {
         std::mem::take(&mut self.needless).iter().map(Key::to_string).collect()
     }
 
-    /// Whether the kernel was told to send new connections to others than this worker.
+    /// Whether the kernel was told to send new connections to others than this worker, or to
+    /// nobody.
     pub(super) fn is_retired(&self, worker: WorkerId) -> bool {
         let Some(shared) = self.apps.get(&worker.instance.app) else { return false };
         let mut seats = shared.seats(worker).peekable();
-        !shared.admitted.is_empty()
-            && seats.peek().is_some()
-            && seats.all(|(pool, position)| !pool.is_selected(position))
+        seats.peek().is_some() && seats.all(|(pool, position)| !pool.is_selected(position))
     }
 
     /// Connections that wait for the worker alone; 0 also where nobody can tell.

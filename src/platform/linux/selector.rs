@@ -218,6 +218,18 @@ impl Group {
         self.attach()
     }
 
+    /// Has clients that come to socket `index` try again a second later.
+    pub fn shut(&self, index: usize) -> Result<(), ListenError> {
+        let shut = self.sockets.get(index).map_or(Ok(()), |it| reuseport::shut_door(it.as_fd()));
+        shut.map_err(self.refused("shut a socket"))
+    }
+
+    /// Takes back [`Group::shut`].
+    pub fn reopen(&self, index: usize) -> Result<(), ListenError> {
+        let open = self.sockets.get(index).map_or(Ok(()), |it| reuseport::open_door(it.as_fd()));
+        open.map_err(self.refused("open a socket again"))
+    }
+
     /// Connections that wait at socket `index` to be accepted.
     pub fn backlog(&self, index: usize) -> Result<u32, ListenError> {
         let socket = self

@@ -86,6 +86,46 @@ pub fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the kernel drop what comes to the listening `socket` itself, so that clients try again a
+/// second later; connections that exist, and those that wait to be accepted, go on.
+///
+/// `SO_ATTACH_FILTER` of `socket(7)`.
+pub fn shut_door(socket: BorrowedFd<'_>) -> io::Result<()> {
+    const DROP: libc::sock_filter = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+    let mut filter = DROP;
+    let value = libc::sock_fprog { len: 1, filter: &raw mut filter };
+    // SAFETY: `value` names one instruction that is alive during the call; the kernel copies it.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const value).cast(),
+            size_of_u32::<libc::sock_fprog>(),
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes back [`shut_door`]; does nothing where it was not called.
+pub fn open_door(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let nothing = 0_i32;
+    // SAFETY: the kernel reads four bytes from `nothing`, and ignores them.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_FILTER,
+            (&raw const nothing).cast(),
+            4,
+        )
+    };
+    match io::Error::last_os_error() {
+        error if status != 0 && error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Connections that wait in the accept queue of the listening `socket`.
 ///
 /// `tcpi_unacked` of `TCP_INFO`, which for a listener is its backlog, `tcp(7)`.

@@ -1,7 +1,7 @@
 //! The sockets of one app on one address, each with the key the guard holds it by.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     os::fd::OwnedFd,
@@ -19,25 +19,32 @@ pub(super) struct Pool {
     keys: Vec<Key>,
     /// Who gets new connections, as far as we told the kernel.
     selected: BTreeMap<usize, NonZeroU16>,
+    /// Sockets that take nobody for a moment: their worker leaves and no other is there.
+    shut: BTreeSet<usize>,
 }
 
 impl Pool {
     /// Opens `keys.len()` sockets of our own, where nobody listens on the port but us.
     pub(super) fn open(port: u16, keys: Vec<Key>) -> Result<Self, ListenError> {
         let group = Group::open_beside(port, keys.len())?;
-        Ok(Self { group, keys, selected: BTreeMap::new() })
+        Ok(Self { group, keys, selected: BTreeMap::new(), shut: BTreeSet::new() })
     }
 
     /// Begins with a socket somebody else opened.
     pub(super) fn begin(key: Key, socket: OwnedFd) -> Result<Self, ListenError> {
         let group = Group::begin(socket)?;
-        Ok(Self { group, keys: vec![key], selected: BTreeMap::new() })
+        Ok(Self { group, keys: vec![key], selected: BTreeMap::new(), shut: BTreeSet::new() })
     }
 
     /// Takes back sockets the guard kept, in the order in which they began to listen.
     pub(super) fn adopt(sockets: Vec<(Key, OwnedFd)>) -> Result<Self, ListenError> {
-        let (keys, sockets) = sockets.into_iter().unzip();
-        Ok(Self { group: Group::adopt(sockets)?, keys, selected: BTreeMap::new() })
+        let (keys, sockets): (Vec<Key>, _) = sockets.into_iter().unzip();
+        let group = Group::adopt(sockets)?;
+        for index in 0..keys.len() {
+            // as the daemon before may have left it
+            group.reopen(index)?;
+        }
+        Ok(Self { group, keys, selected: BTreeMap::new(), shut: BTreeSet::new() })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -80,6 +87,7 @@ impl Pool {
                 self.keys.swap_remove(position);
                 // the numbers have changed
                 self.selected.clear();
+                self.shut.clear();
             }
         }
     }
@@ -114,8 +122,20 @@ impl Pool {
         }
     }
 
+    /// Has exactly these sockets take nobody.
+    pub(super) fn shut(&mut self, shut: BTreeSet<usize>) {
+        let opened = self.shut.difference(&shut).map(|index| self.group.reopen(*index));
+        let closed = shut.difference(&self.shut).map(|index| self.group.shut(*index));
+        for error in opened.chain(closed).filter_map(Result::err) {
+            let error = in_words(&error);
+            tracing::warn!(error, "a worker that leaves may be given connections");
+        }
+        self.shut = shut;
+    }
+
+    /// Whether new connections may go to a socket.
     pub(super) fn is_selected(&self, position: usize) -> bool {
-        self.selected.contains_key(&position)
+        self.selected.contains_key(&position) && !self.shut.contains(&position)
     }
 
     /// Connections that wait at a socket; 0 also where nobody can tell.

@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) present: BTreeMap<WorkerId, Seats>,
     /// Workers that may get connections.
     pub(super) admitted: BTreeSet<WorkerId>,
+    /// Workers that may not any more.
+    pub(super) leaving: BTreeSet<WorkerId>,
 }
 
 /// What a worker listens on.
@@ -106,10 +108,10 @@ impl Shared {
     pub(super) fn choose(&mut self) {
         for pool in &mut self.pools {
             pool.prune();
-            let chosen = |admitted: Option<&BTreeSet<WorkerId>>| {
+            let chosen = |among: Option<&BTreeSet<WorkerId>>| {
                 let mut chosen: BTreeMap<usize, NonZeroU16> = BTreeMap::new();
                 for (worker, seats) in &self.present {
-                    if admitted.is_none_or(|it| it.contains(worker)) {
+                    if among.is_none_or(|it| it.contains(worker)) {
                         let positions = seats.keys.iter().filter_map(|key| pool.position(*key));
                         chosen.extend(positions.map(|position| (position, seats.weight)));
                     }
@@ -117,8 +119,18 @@ impl Shared {
                 chosen
             };
             let admitted = chosen(Some(&self.admitted));
-            let among = if admitted.is_empty() { chosen(None) } else { admitted };
-            pool.select(among);
+            if !admitted.is_empty() {
+                pool.shut(BTreeSet::new());
+                pool.select(admitted);
+                continue;
+            }
+            let (all, leaving) = (chosen(None), chosen(Some(&self.leaving)));
+            // Nobody is left to take them: they come again when this one, who might break off in
+            // the middle, is gone, and wait for the next one then.
+            let trapped = pool.keys().iter().all(|key| matches!(key, Key::Trapped(..)));
+            let nobody_else = trapped && all.keys().all(|position| leaving.contains_key(position));
+            pool.shut(if nobody_else { leaving.into_keys().collect() } else { BTreeSet::new() });
+            pool.select(all);
         }
     }
 }

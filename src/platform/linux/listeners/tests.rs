@@ -1,6 +1,9 @@
 //! Sockets that workers asked for, on loopback, with real connections.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use rustix::net::Shutdown;
 use serde_json::{Value, json};
@@ -184,6 +187,28 @@ fn an_address_nobody_listens_on_any_more_is_closed() {
     assert_eq!(stage.listeners.close(APP), ["trap/3/1/1"]);
     TcpStream::connect((HERE, port)).unwrap_err();
     drop(new);
+}
+
+/// Who comes while the only worker leaves is not given to it, and waits for the next one.
+#[test]
+fn the_last_one_to_leave_shuts_the_door() {
+    let mut stage = Stage::new(&auto());
+    let at = SocketAddr::from((HERE, stage.spec.port.unwrap().get()));
+    let socket = stage.spawn(worker(0, 1), Lane::A, HERE);
+    stage.listeners.admit(worker(0, 1));
+    assert_eq!(stage.spread(3, &[&socket]), [3]);
+    stage.listeners.retire(worker(0, 1));
+    assert!(stage.listeners.is_retired(worker(0, 1)));
+    TcpStream::connect_timeout(&at, Duration::from_millis(200)).unwrap_err();
+    // a daemon that takes over does not know who leaves
+    stage.succeed(&[(worker(0, 1), Lane::A)]);
+    assert_eq!(stage.spread(3, &[&socket]), [3]);
+    stage.listeners.admit(worker(0, 1));
+    stage.listeners.retire(worker(0, 1));
+    TcpStream::connect_timeout(&at, Duration::from_millis(200)).unwrap_err();
+    stage.listeners.forget(worker(0, 1));
+    assert_eq!(stage.spread(3, &[&socket]), [3]);
+    stage.listeners.close(APP);
 }
 
 #[test]
