@@ -21,17 +21,18 @@
 //! 3. [`config`]: from what the user wrote to an [`domain::AppSpec`]; every default and bound.
 //! 4. [`control`]: what CLI and daemon say to each other, and the bytes it is written in.
 //! 5. [`ipc`]: what daemon and worker say to each other: environment, JSON channel, `sd_notify`.
-//! 6. [`logs`]: where files are cut and rotated, and which lines a user asked for.
-//! 7. [`metrics`]: from measurements to rates and to the text Prometheus reads.
-//! 8. [`doctor`]: from what a machine offers to what a user should do about the rest.
-//! 9. [`supervisor`]: the judgement. When to spawn, restart, reload, roll back and give up.
-//! 10. [`daemon`](mod@daemon): [`daemon::Core`] joins the quiet rooms; [`daemon::turn`] is the loop.
-//! 11. [`guard`]: the parent process, and the line to it.
-//! 12. [`store`]: the database, written by a thread of its own.
-//! 13. [`api`]: the HTTP server for scrapes and the JSON API.
-//! 14. [`platform`]: the door on a real kernel; in `platform::sys` the only `unsafe`.
-//! 15. [`cli`]: one file for each command; in `cli::process` core and world meet.
-//! 16. [`sdk`]: what is shipped to workers in JavaScript and Python.
+//! 6. [`balance`]: whose turn it is to get the next connection.
+//! 7. [`logs`]: where files are cut and rotated, and which lines a user asked for.
+//! 8. [`metrics`]: from measurements to rates and to the text Prometheus reads.
+//! 9. [`doctor`]: from what a machine offers to what a user should do about the rest.
+//! 10. [`supervisor`]: the judgement. When to spawn, restart, reload, roll back and give up.
+//! 11. [`daemon`](mod@daemon): [`daemon::Core`] joins the quiet rooms; [`daemon::turn`] is the loop.
+//! 12. [`guard`]: the parent process, and the line to it.
+//! 13. [`store`]: the database, written by a thread of its own.
+//! 14. [`api`]: the HTTP server for scrapes and the JSON API.
+//! 15. [`platform`]: the door on a real kernel; in `platform::sys` the only `unsafe`.
+//! 16. [`cli`]: one file for each command; in `cli::process` core and world meet.
+//! 17. [`sdk`]: what is shipped to workers in JavaScript and Python.
 //!
 //! # What always holds
 //!
@@ -75,6 +76,16 @@
 //! a journal that the guard keeps, too, so that each is written exactly once. Lines nobody looked
 //! at are counted later, from the files. `bunpilot logs` reads and follows the files itself:
 //! however many follow, the daemon does not notice. Output that nobody keeps has no pipe at all.
+//!
+//! # The way of a connection
+//!
+//! Where the kernel lets us, programs of `ebpf/src/bin/ports` sit at the cgroups of the workers: a
+//! worker that binds its app's port shares it, and for each connection a program chooses among
+//! the seats that [`world::Action::Admit`] made ready, by a [`balance::Rule`]. Nobody ready: it
+//! waits at a parking socket of ours. `platform::linux::bpf::gate` is our side of those programs,
+//! `platform::linux::balanced` keeps the rules, and `platform::linux::ports` is the ladder: where
+//! that is refused, the guard answers `bind(2)` with a socket of its own ([`guard`], `trap`), as it
+//! hands them out under `inherit`; else workers are on their own.
 //!
 //! # Where CPU time comes from
 //!

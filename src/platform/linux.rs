@@ -11,6 +11,7 @@ mod clock;
 pub mod daemon;
 mod doors;
 pub mod examine;
+mod facts;
 mod guardian;
 mod hatchery;
 mod inbox;

@@ -25,6 +25,7 @@ use super::{
     clients::Clients,
     clock,
     doors::{CONTROL_KEY, HTTP_KEY, Held, control_socket, http_socket},
+    facts::facts,
     guardian::{Guardian, hear},
     hatchery::Arrival,
     inbox::Inbox,
@@ -42,7 +43,7 @@ use super::{
 };
 use crate::{
     api,
-    domain::{AppId, Pid, Signal, WorkerId},
+    domain::{AppId, Signal, WorkerId},
     guard::{
         GuardError,
         link::Link,
@@ -51,7 +52,7 @@ use crate::{
     logs::files,
     platform::sys,
     store::{OpenNote, Store, StoreError, StoreNotice},
-    world::{Event, Facts, Fate, Life, Saved, Start, Survivor},
+    world::{Event, Fate, Life, Saved, Start, Survivor},
 };
 
 /// Where the daemon keeps its files, and where it serves.
@@ -378,42 +379,6 @@ fn survivor(arrival: &Arrival) -> Survivor {
         note: life.note.clone(),
         exit: life.exit,
         gone: life.gone,
-    }
-}
-
-fn facts(
-    runtime: &Runtime,
-    pump: &Pump,
-    rung: Rung,
-    meters: &Meters,
-    ports: &Ports,
-    http: &Result<String, String>,
-) -> Facts {
-    let (trees, trees_word) = match rung {
-        Rung::Cgroup => ("cgroup2", "cgroup"),
-        Rung::Session => ("process group", "session"),
-    };
-    let (Ok(http) | Err(http)) = http;
-    let logs = pump.engine().to_string();
-    // In one word for programs, and for people.
-    let told = [
-        ("control", runtime.name(), runtime.name().to_owned()),
-        ("logs", logs.as_str(), logs.clone()),
-        ("trees", trees_word, trees.to_owned()),
-        ("cpu", meters.rung(), meters.engine()),
-        ("ports", ports.rung(), ports.engine()),
-    ];
-    let rungs = told.iter().map(|(part, rung, _)| ((*part).to_owned(), (*rung).to_owned()));
-    let rungs = rungs.collect();
-    let engines = told.into_iter().map(|(part, _, engine)| (part.to_owned(), engine));
-    let engines = engines.chain([("http".to_owned(), http.clone())]).collect();
-    Facts {
-        version: env!("CARGO_PKG_VERSION"),
-        pid: Pid(i32::try_from(std::process::id()).unwrap_or_default()),
-        started: clock::now(),
-        clock: clock::wall(),
-        engines,
-        rungs,
     }
 }
 
