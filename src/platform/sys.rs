@@ -24,7 +24,7 @@ mod watch;
 
 pub use clock::{monotonic_now, process_cpu};
 #[cfg(target_os = "linux")]
-pub use code::forget_code;
+pub use code::{forget_code, forget_heap};
 pub use descriptor::take_inherited;
 pub use pidfd::pidfd_exit_status;
 pub use signal::{block_signals, kill, pidfd_signal, read_signal};

@@ -165,6 +165,7 @@ pub fn open(
     };
     let inventory = take_inventory(&mut link).map_err(DaemonError::Guard)?;
     let (world, start) = assemble(&config, link, inventory, fate)?;
+    sys::forget_heap();
     sys::forget_code();
     Ok(Some((Opened { world, config, _lock: lock }, start)))
 }
