@@ -5,6 +5,7 @@
 
 mod balance;
 mod probes;
+mod rights;
 mod scope;
 mod site;
 

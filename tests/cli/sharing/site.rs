@@ -129,7 +129,19 @@ impl Site {
     /// or a tool is missing. `more` adds to the declaration, and in `clustering` to that.
     #[track_caller]
     pub(super) fn staged(server: Server, rung: Rung, count: u16, more: Value) -> Option<Self> {
-        match Self::new(server, rung, count, more) {
+        Self::staged_at(rung.home(), server, rung, count, more)
+    }
+
+    /// The same in a home of one's own.
+    #[track_caller]
+    pub(super) fn staged_at(
+        home: Home,
+        server: Server,
+        rung: Rung,
+        count: u16,
+        more: Value,
+    ) -> Option<Self> {
+        match Self::new(home, server, rung, count, more) {
             Ok(site) => Some(site),
             Err(reason) => {
                 skip(&reason);
@@ -139,8 +151,14 @@ impl Site {
     }
 
     #[track_caller]
-    fn new(server: Server, rung: Rung, count: u16, mut more: Value) -> Result<Self, String> {
-        let (home, port) = (rung.home(), serving_port());
+    fn new(
+        home: Home,
+        server: Server,
+        rung: Rung,
+        count: u16,
+        mut more: Value,
+    ) -> Result<Self, String> {
+        let port = serving_port();
         let mut app = server.declared(&home, port, rung == Rung::Workers)?;
         rung.stands(&home)?;
         let mut clustering = json!({
