@@ -1,14 +1,13 @@
 //! In the real kernel.
 
 use std::{
-    env,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
 use super::*;
-use crate::platform::sys::process_cpu;
+use crate::platform::{linux::bpf::skip, sys::process_cpu};
 
 /// Books of our own; skips where the kernel lets nobody keep any.
 fn open() -> Option<Books> {
@@ -24,12 +23,6 @@ fn open() -> Option<Books> {
 
 fn cpu(books: &Books, seat: Seat) -> Duration {
     books.booked(seat).unwrap().cpu
-}
-
-fn skip(why: &str) {
-    let strict = env::var_os("BUNPILOT_REQUIRE").is_some_and(|it| it == "all");
-    assert!(!strict, "may not be skipped: {why}");
-    writeln!(io::stderr(), "skipped: {why}").unwrap();
 }
 
 /// A python program that does `work` once for each line it is told, and answers.

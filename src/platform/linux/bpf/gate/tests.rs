@@ -11,19 +11,29 @@ use rustix::fs::{CWD, Mode};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::platform::linux::bpf::skip;
 
 /// A gate of its own; `None` where the kernel refuses, as it does without the rights.
 fn gate() -> Option<Gate> {
-    let root = crate::guard::cgroup_root()?;
+    let Some(root) = crate::guard::cgroup_root() else {
+        skip("there is no cgroup2");
+        return None;
+    };
     let name =
         format!("bunpilot-gate-test-{}-{:?}", std::process::id(), std::thread::current().id());
     let workers = root.join(name.replace(['(', ')'], ""));
-    rustix::fs::mkdirat(CWD, &workers, Mode::RWXU).ok()?;
+    if let Err(error) = rustix::fs::mkdirat(CWD, &workers, Mode::RWXU) {
+        skip(&format!("cannot make a cgroup: {error}"));
+        return None;
+    }
     let gate = Gate::open(&mut BTreeMap::new(), &Folders { workers: workers.clone(), root });
     std::fs::remove_dir(workers).unwrap();
     match gate {
         Ok(gate) => Some(gate),
-        Err(Refusal::Forbidden | Refusal::Network | Refusal::Off { .. }) => None,
+        Err(why @ (Refusal::Forbidden | Refusal::Network | Refusal::Off { .. })) => {
+            skip(&why.to_string());
+            None
+        }
         Err(refusal) => panic!("{refusal}"),
     }
 }
@@ -136,6 +146,26 @@ fn who_waits_moves_on() {
     assert_eq!(accepted, 50);
     let moved: u64 = doors.seats.iter().map(|(seat, _)| doors.gate.counts(*seat).moved).sum();
     assert_eq!(moved, 50);
+}
+
+/// Counts that nobody keeps any more would send everything to whoever had the fewest last.
+#[test]
+fn counts_are_believed_while_somebody_lives() {
+    let Some(gate) = gate() else { return };
+    let doors = Doors::new(gate, 2);
+    doors.rule(Balance::LeastConnections, &[1, 1], None);
+    let busy = doors.seats[0].0;
+    let mut counter = [0; 64];
+    counter[..8].copy_from_slice(&busy.ticket.to_ne_bytes());
+    counter[8..16].copy_from_slice(&1000_u64.to_ne_bytes());
+    let key = u32::from(busy.number()).to_ne_bytes();
+    bpf::update(doors.gate.parts.seats.as_fd(), &key, &counter).unwrap();
+    let now = crate::platform::sys::monotonic_now();
+    doors.gate.beat(now);
+    assert_eq!(doors.connect(40).0, [0, 40]);
+    doors.gate.beat(now.saturating_sub(Duration::from_secs(4)));
+    let (counts, _streams) = doors.connect(40);
+    assert!(counts[0].abs_diff(20) <= 2, "{counts:?}");
 }
 
 #[test]
