@@ -34,7 +34,7 @@ const SETTLE_LOOK_MAX: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_secs(1);
 
 /// Looks at a retired worker that wait for clients to fall silent; then an answer is enough.
-const PATIENT_LOOKS: u32 = 50;
+const PATIENT_LOOKS: u32 = 20;
 
 /// Pause between two looks at whether a retired worker's queue is empty.
 ///

@@ -129,7 +129,9 @@ fn is_busy(message: &[u8], patience: Patience) -> bool {
     if u32_at(info, SEGMENTS_OUT_AT) == 0 {
         return u32_at(info, SEGMENTS_IN_AT) > 0 || received < SILENT;
     }
-    received < sent || (patience == Patience::Some && sent < SPEAKING)
+    // Whoever still speaks long after they were asked is telling a long story.
+    let telling = received.saturating_sub(sent) > SPEAKING;
+    received < sent || (sent < SPEAKING && (patience == Patience::Some || telling))
 }
 
 /// The answer's `INET_DIAG_INFO` attribute.
@@ -285,6 +287,32 @@ mod tests {
         while !busy_connections(port, Patience::Some).unwrap().is_empty() {} // until it spoke long enough ago
         client.write_all(b"?").unwrap();
         assert_eq!(busy_connections(port, Patience::Some).unwrap(), [inode], "the next request");
+    }
+
+    #[test]
+    fn without_patience_an_answer_is_enough_but_not_half_of_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        let busy = || !busy_connections(port, Patience::None).unwrap().is_empty();
+        let mut answered = || {
+            client.write_all(b"?").unwrap();
+            server.read_exact(&mut byte).unwrap();
+            server.write_all(b"!").unwrap();
+            client.read_exact(&mut byte).unwrap();
+            !busy()
+        };
+        while !answered() {} // until no look came too late
+        client.write_all(b"?").unwrap();
+        server.read_exact(&mut byte).unwrap();
+        let mut told = || {
+            server.write_all(b".").unwrap();
+            client.read_exact(&mut byte).unwrap();
+            busy()
+        };
+        while !told() {} // until the story is long enough
     }
 
     #[test]
