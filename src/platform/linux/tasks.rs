@@ -33,8 +33,10 @@ const SETTLE_LOOK_MAX: Duration = Duration::from_millis(250);
 /// Pause between two signs of life for the kernel, which believes us for three seconds.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Looks at a retired worker that wait for clients to fall silent; then an answer is enough.
+/// Looks at a retired worker that wait for clients to fall silent, and those that wait for less;
+/// then an answer is enough.
 const PATIENT_LOOKS: u32 = 20;
+const SHORT_LOOKS: u32 = 150;
 
 /// Pause between two looks at whether a retired worker's queue is empty.
 ///
@@ -53,15 +55,20 @@ pub(super) async fn drain(shared: Rc<Shared>, worker: WorkerId) {
         tokio::time::sleep(HANDSHAKE).await;
     }
     let mut looks: u32 = 0;
-    while is_busy(
-        &shared,
-        worker,
-        if looks < PATIENT_LOOKS { Patience::Some } else { Patience::None },
-    ) {
+    while is_busy(&shared, worker, patience(looks)) {
         looks = looks.saturating_add(1);
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     shared.inbox.push(Event::Drained(worker));
+}
+
+/// How idle a worker must look after so many looks.
+const fn patience(looks: u32) -> Patience {
+    match looks {
+        ..PATIENT_LOOKS => Patience::Some,
+        PATIENT_LOOKS..SHORT_LOOKS => Patience::Little,
+        _ => Patience::None,
+    }
 }
 
 fn is_busy(shared: &Shared, worker: WorkerId, patience: Patience) -> bool {

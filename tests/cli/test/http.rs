@@ -46,7 +46,12 @@ impl Connection {
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {keep}\r\n\r\n");
         self.answered = false;
         self.stream.get_mut().write_all(request.as_bytes())?;
-        self.answered = !self.stream.fill_buf()?.is_empty();
+        self.answered = loop {
+            match self.stream.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                read => break !read?.is_empty(),
+            }
+        };
         let status = self.status()?;
         let body = match self.body_length()? {
             Some(length) => {

@@ -42,6 +42,8 @@ const SEGMENTS_OUT_AT: usize = 156;
 
 /// A server that sent something so short a time ago is in the middle of it.
 const SPEAKING: Duration = Duration::from_millis(50);
+/// A server that sent something so short a time ago may be between head and body of an answer.
+const PAUSING: Duration = Duration::from_millis(10);
 /// A client that has said nothing for so long is not about to.
 const SILENT: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ pub struct Listening {
 pub enum Patience {
     /// Once nobody has spoken for a moment.
     Some,
+    /// Once nobody has spoken for the time an answer takes that is written in two pieces.
+    Little,
     /// As soon as what was asked is answered.
     None,
 }
@@ -131,7 +135,12 @@ fn is_busy(message: &[u8], patience: Patience) -> bool {
     }
     // Whoever still speaks long after they were asked is telling a long story.
     let telling = received.saturating_sub(sent) > SPEAKING;
-    received < sent || (sent < SPEAKING && (patience == Patience::Some || telling))
+    let speaking = match patience {
+        Patience::Some => sent < SPEAKING,
+        Patience::Little => sent < PAUSING,
+        Patience::None => false,
+    };
+    received < sent || speaking || (sent < SPEAKING && telling)
 }
 
 /// The answer's `INET_DIAG_INFO` attribute.
