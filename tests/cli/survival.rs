@@ -76,7 +76,10 @@ impl Witness {
     #[track_caller]
     fn has_every_line(&self) {
         self.home.ok(["stop", "writer"]);
-        let (pid, written) = lines(&self.home, "writer").into_iter().next().unwrap();
+        // The pump may still write its last words when the worker is gone already.
+        let (pid, written) = wait_for("its last line", || {
+            lines(&self.home, "writer").into_iter().next().filter(|(_, it)| it.ended.is_some())
+        });
         assert_eq!(pid, self.bystanders[0].1[0].pid);
         written.is_whole(pid);
         say(&format!("  {} lines of the writer, each exactly once", written.numbers.len()));
