@@ -74,21 +74,35 @@ pub fn upto<const MOST: u32>(most: u32, mut each: impl FnMut(u32) -> bool) -> bo
 }
 
 /// `BPF_MAP_TYPE_TASK_STORAGE`: one `V` for each thread that was given one, gone with the thread.
-/// The fields are read from its type by the loader, as libbpf's `__uint` and `__type` have it.
+pub type ForEachTask<V> = ForEach<V, TASK_STORAGE, { BPF_F_NO_PREALLOC as usize }>;
+
+/// `BPF_MAP_TYPE_SK_STORAGE`: one `V` for each socket that was given one, gone with the socket. A
+/// connection begins with a copy of its listening socket's.
+pub type ForEachSocket<V> =
+    ForEach<V, SOCKET_STORAGE, { (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize }>;
+
+/// A socket of the kernel: a `struct sock`, or what a context shows of it.
+pub type Socket = *mut c_void;
+
+const TASK_STORAGE: usize = 29;
+const SOCKET_STORAGE: usize = 24;
+
+/// A map of `TYPE`, made with `FLAGS`, that has a `V` for each object of the kernel that was given
+/// one. The fields are read from its type by the loader, as libbpf's `__uint` and `__type` have it.
 #[repr(C)]
-pub struct ForEachTask<V> {
-    r#type: *const [i32; 29],
+pub struct ForEach<V, const TYPE: usize, const FLAGS: usize> {
+    r#type: *const [i32; TYPE],
     key: *const i32,
     value: *const V,
     max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    map_flags: *const [i32; FLAGS],
     of: PhantomData<V>,
 }
 
 // SAFETY: holds no value, only types.
-unsafe impl<V> Sync for ForEachTask<V> {}
+unsafe impl<V, const TYPE: usize, const FLAGS: usize> Sync for ForEach<V, TYPE, FLAGS> {}
 
-impl<V> ForEachTask<V> {
+impl<V, const TYPE: usize, const FLAGS: usize> ForEach<V, TYPE, FLAGS> {
     /// Nobody has one yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -102,6 +116,19 @@ impl<V> ForEachTask<V> {
         }
     }
 
+    #[inline(always)]
+    fn map(&'static self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
+impl<V, const TYPE: usize, const FLAGS: usize> Default for ForEach<V, TYPE, FLAGS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V, const FLAGS: usize> ForEach<V, TASK_STORAGE, FLAGS> {
     /// The value of `task`, if it has one.
     #[inline(always)]
     pub fn of(&'static self, task: Task) -> Option<*mut V> {
@@ -116,52 +143,14 @@ impl<V> ForEachTask<V> {
 
     #[inline(always)]
     fn find(&'static self, task: Task, first: *const V, flags: u64) -> Option<*mut V> {
-        let map = (&raw const *self).cast_mut().cast::<c_void>();
         let (task, first) = (task.cast_mut().cast(), first.cast_mut().cast());
         // SAFETY: the map is this static; the verifier checks `task` and the size of `first`.
-        let value = unsafe { bpf_task_storage_get(map, task, first, flags) };
+        let value = unsafe { bpf_task_storage_get(self.map(), task, first, flags) };
         (!value.is_null()).then_some(value.cast())
     }
 }
 
-impl<V> Default for ForEachTask<V> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A socket of the kernel: a `struct sock`, or what a context shows of it.
-pub type Socket = *mut c_void;
-
-/// `BPF_MAP_TYPE_SK_STORAGE`: one `V` for each socket that was given one, gone with the socket. A
-/// connection begins with a copy of its listening socket's.
-#[repr(C)]
-pub struct ForEachSocket<V> {
-    r#type: *const [i32; 24],
-    key: *const i32,
-    value: *const V,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
-    of: PhantomData<V>,
-}
-
-// SAFETY: holds no value, only types.
-unsafe impl<V> Sync for ForEachSocket<V> {}
-
-impl<V> ForEachSocket<V> {
-    /// No socket has one yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            r#type: ptr::null(),
-            key: ptr::null(),
-            value: ptr::null(),
-            max_entries: ptr::null(),
-            map_flags: ptr::null(),
-            of: PhantomData,
-        }
-    }
-
+impl<V, const FLAGS: usize> ForEach<V, SOCKET_STORAGE, FLAGS> {
     /// The value of `socket`, if it has one.
     #[inline(always)]
     pub fn of(&'static self, socket: Socket) -> Option<*mut V> {
@@ -176,16 +165,10 @@ impl<V> ForEachSocket<V> {
 
     #[inline(always)]
     fn find(&'static self, socket: Socket, first: *const V, flags: u64) -> Option<*mut V> {
-        let map = (&raw const *self).cast_mut().cast::<c_void>();
+        let first = first.cast_mut().cast();
         // SAFETY: the map is this static; the verifier checks `socket` and the size of `first`.
-        let value = unsafe { bpf_sk_storage_get(map, socket, first.cast_mut().cast(), flags) };
+        let value = unsafe { bpf_sk_storage_get(self.map(), socket, first, flags) };
         (!value.is_null()).then_some(value.cast())
-    }
-}
-
-impl<V> Default for ForEachSocket<V> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
