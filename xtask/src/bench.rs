@@ -114,9 +114,7 @@ fn manager(args: Args) -> Result<(), Failure> {
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
     let mut sheet = Sheet::default();
     for round in 0..rounds {
-        // Who goes first changes, so that a machine that slows down is fair to both.
-        let turn = usize::from(round) % kinds.len();
-        for kind in kinds.iter().cycle().skip(turn).take(kinds.len()) {
+        for kind in rotated(&kinds, round) {
             say(format_args!("round {} of {rounds}: {}", round + 1, kind.name()));
             let mut contender = Contender::new(kind.clone())?;
             round::measure(&mut contender, effort, &mut sheet)?;
@@ -124,6 +122,17 @@ fn manager(args: Args) -> Result<(), Failure> {
     }
     sheet.print()?;
     write(&root().join("target/bench/manager.json"), &sheet.json())
+}
+
+/// Who goes first changes with each round, so that a machine that slows down is fair to all.
+fn rotated<T>(all: &[T], round: u16) -> impl Iterator<Item = &T> {
+    let turn = usize::from(round) % all.len().max(1);
+    all.iter().cycle().skip(turn).take(all.len())
+}
+
+/// What somebody asked for, or everything there is.
+fn some_or_all<T: Copy>(some: &[T], all: &[T]) -> Vec<T> {
+    if some.is_empty() { all.to_vec() } else { some.to_vec() }
 }
 
 fn kinds(args: Args) -> Result<Vec<Kind>, Failure> {

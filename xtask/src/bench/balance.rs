@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use super::{
     clock,
     grid::{self, Grid},
+    rotated,
     sharing::{Builds, Program, Rung, Sharer, Site},
-    tell,
+    some_or_all, tell,
     traffic::{Crowd, Outcome, Traffic, percentile},
 };
 use crate::shell::{Failure, say};
@@ -104,15 +105,14 @@ struct Way {
 }
 
 pub(super) fn measure(args: &Args) -> Result<(), Failure> {
-    let rungs = if args.rungs.is_empty() { Rung::ALL.to_vec() } else { args.rungs.clone() };
+    let rungs = some_or_all(&args.rungs, &Rung::ALL);
     let ways: Vec<_> = args.builds.sharers(&rungs)?.into_iter().flat_map(ways).collect();
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
     let requests = if args.quick { QUICK_REQUESTS } else { REQUESTS };
     let mut grid = Grid::new();
     for round in 0..rounds {
         say(format_args!("round {} of {rounds}", round + 1));
-        let turn = usize::from(round) % ways.len().max(1);
-        let order = || ways.iter().cycle().skip(turn).take(ways.len());
+        let order = || rotated(&ways, round);
         for way in order() {
             spread(way, &mut grid)?;
         }

@@ -12,8 +12,9 @@ use serde_json::json;
 use super::{
     clock,
     grid::{self, Grid},
+    rotated,
     sharing::{Builds, Program, Rung, Sharer, Site},
-    tell,
+    some_or_all, tell,
     traffic::{Answer, Crowd, Outcome, Traffic, percentile},
 };
 use crate::shell::{Failure, say};
@@ -127,19 +128,13 @@ pub(super) fn measure(args: &Args) -> Result<(), Failure> {
     for round in 0..rounds {
         for order in some_or_all(&args.orders, &Order::ALL) {
             for &server in &servers {
-                let turn = usize::from(round) % sharers.len().max(1);
-                let all = sharers.iter().cycle().skip(turn).take(sharers.len());
-                for sharer in all.filter(|it| it.can(server)) {
+                for sharer in rotated(&sharers, round).filter(|it| it.can(server)) {
                     run(sharer, server, order, args, &mut grid)?;
                 }
             }
         }
     }
     tell(&grid, "reload")
-}
-
-fn some_or_all<T: Copy>(some: &[T], all: &[T]) -> Vec<T> {
-    if some.is_empty() { all.to_vec() } else { some.to_vec() }
 }
 
 fn run(
