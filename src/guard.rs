@@ -27,8 +27,11 @@ use std::{ffi::OsString, io, io::Write as _, path::PathBuf, process::ExitCode};
 
 pub use link::Link;
 pub use respawn::{State, Stray, respawn, strays};
-pub use trap::can_trap;
-pub(crate) use tree::cgroup::{can_enter, home_folder, own_folder, worker_folder};
+pub use trap::{Place, can_trap};
+pub(crate) use tree::cgroup::{
+    can_enter, folder as cgroup_folder, home_folder, make as make_cgroup, own_folder,
+    root as cgroup_root, worker_folder,
+};
 
 use crate::domain::Exit;
 
@@ -135,18 +138,6 @@ fn say(text: std::fmt::Arguments<'_>) {
 
 /// Lets what may fail without harm fail; the place says why.
 fn harmless<T, E>(_outcome: Result<T, E>) {}
-
-/// The root of the cgroup2 hierarchy, as far as we see it.
-#[must_use]
-pub fn cgroup_root() -> Option<PathBuf> {
-    tree::cgroup::root()
-}
-
-/// The folder of a worker's cgroup below the folder of its home; the guard makes it unless it is there.
-#[must_use]
-pub fn cgroup_folder(base: &std::path::Path, label: &str) -> PathBuf {
-    tree::cgroup::worker(base, label)
-}
 
 /// FNV-1a in hexadecimal: names something in few letters, the same in every life.
 pub(crate) fn hash(bytes: &[u8]) -> String {

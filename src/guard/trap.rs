@@ -12,12 +12,12 @@ mod traits;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
 };
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType, ipproto, sockopt},
+    net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt},
     process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
 };
 
@@ -42,10 +42,20 @@ pub(super) struct Wish {
 
 /// Where a socket listens: sockets of one place share its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    address: SocketAddr,
+pub struct Place {
+    /// Address and port.
+    pub address: SocketAddr,
     /// Whether an IPv6 socket leaves IPv4 to others.
-    only_v6: bool,
+    pub only_v6: bool,
+}
+
+impl Place {
+    /// That of a socket; `None` if it is not one of IP.
+    pub fn of(socket: &impl AsFd) -> Option<Self> {
+        let address = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+        let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(socket).ok()?;
+        Some(Self { address, only_v6 })
+    }
 }
 
 /// A held socket that fits a wish.
@@ -72,7 +82,7 @@ pub(super) fn fulfil(
     trap: &Trap,
     held: &mut BTreeMap<String, OwnedFd>,
 ) -> Result<Seat, Errno> {
-    let known = keys(held, &trap.key).find(|(_, socket)| place(socket.as_fd()) == Ok(wish.place));
+    let known = keys(held, &trap.key).find(|(_, socket)| Place::of(*socket) == Some(wish.place));
     let known = known.map(|(key, socket)| (key.clone(), sockopt::socket_acceptconn(socket)));
     match known {
         Some((key, Ok(true))) => {
@@ -149,14 +159,4 @@ fn open(wish: &Wish) -> Result<OwnedFd, Errno> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG_MAX)?;
     Ok(socket)
-}
-
-fn place(socket: BorrowedFd<'_>) -> Result<Place, Errno> {
-    let address = rustix::net::getsockname(socket)?;
-    let address = internet(address).ok_or(Errno::AFNOSUPPORT)?;
-    Ok(Place { address, only_v6: address.is_ipv6() && sockopt::ipv6_v6only(socket)? })
-}
-
-fn internet(address: SocketAddrAny) -> Option<SocketAddr> {
-    SocketAddr::try_from(address).ok()
 }

@@ -4,8 +4,6 @@
 //! into [`std::io::Error`]. What the calls are for is their callers' business.
 
 #[cfg(target_os = "linux")]
-pub mod ability;
-#[cfg(target_os = "linux")]
 pub mod bpf;
 mod clock;
 #[cfg(target_os = "linux")]

@@ -22,7 +22,7 @@ use rustix::{
     process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-use super::{Place, Traits, Wish, internet};
+use super::{Place, Traits, Wish};
 use crate::{
     guard::harmless,
     platform::sys::{
@@ -147,7 +147,7 @@ fn wish(question: &Question, port: u16) -> Result<Option<Wish>, String> {
     if !is_tcp(socket, address) {
         return Ok(None);
     }
-    let bound = rustix::net::getsockname(socket).ok().and_then(internet);
+    let bound = rustix::net::getsockname(socket).ok().and_then(|it| SocketAddr::try_from(it).ok());
     if bound.is_some_and(|bound| bound.port() != 0) {
         return Ok(None); // the kernel will refuse
     }

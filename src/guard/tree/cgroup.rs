@@ -44,10 +44,7 @@ impl Base {
     /// Makes the folder and tries whether a process can really be born in it; `None` if not.
     pub(in crate::guard) fn open(home: &Path) -> Option<Self> {
         let path = home_folder(home)?;
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
-            Ok(()) | Err(_) => {}
-        }
+        make(&path).ok()?;
         let base = Self { path };
         base.sweep();
         // no label is written like this
@@ -62,7 +59,7 @@ impl Base {
 
     /// Names the cgroup of a worker.
     pub(in crate::guard) fn group(&self, label: &str) -> Group {
-        Group { path: worker(&self.path, label) }
+        Group { path: folder(&self.path, label) }
     }
 
     /// Removes what earlier guards left behind and nobody lives in.
@@ -103,10 +100,7 @@ pub(crate) fn can_enter(dir: &OwnedFd) -> bool {
 impl Group {
     /// Creates it, and opens its folder so that a process can be born in it.
     pub(in crate::guard) fn make(&self) -> io::Result<OwnedFd> {
-        match fs::create_dir(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        make(&self.path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(&self.path, flags, Mode::empty())?)
     }
@@ -172,8 +166,7 @@ pub(crate) fn worker_folder(home: &Path, label: &str, pid: Pid) -> Option<PathBu
 }
 
 fn folder_of_process(pid: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    own_folder(&mounts, &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+    own_folder(&mounts()?, &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
@@ -222,13 +215,21 @@ fn folder_name(label: &str) -> String {
     name
 }
 
+/// Makes a cgroup, unless it is there.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Where the hierarchy begins, as far as we see it.
-pub(in crate::guard) fn root() -> Option<PathBuf> {
+pub(crate) fn root() -> Option<PathBuf> {
     own_folder(&mounts()?, "0::/")
 }
 
-/// The folder of a worker below `base`.
-pub(in crate::guard) fn worker(base: &Path, label: &str) -> PathBuf {
+/// The folder of a worker's cgroup below that of its home.
+pub(crate) fn folder(base: &Path, label: &str) -> PathBuf {
     base.join(folder_name(label))
 }
 

@@ -192,12 +192,8 @@ impl Balanced {
     pub(super) fn expect(&mut self, worker: WorkerId, spec: &AppSpec) -> Result<(), String> {
         let Some(port) = spec.port else { return Ok(()) };
         let folder = guard::cgroup_folder(&self.base, &worker.to_string());
-        match std::fs::create_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(format!("cannot make the cgroup `{}`: {error}", folder.display()));
-            }
-            Ok(()) | Err(_) => (),
-        }
+        guard::make_cgroup(&folder)
+            .map_err(|error| format!("cannot make the cgroup `{}`: {error}", folder.display()))?;
         let cgroup = self.cgroup(worker).ok_or("the worker's cgroup is gone")?;
         self.seat(worker, cgroup, port.get())
     }
@@ -306,8 +302,12 @@ impl Balanced {
         };
         let listens = self.gate.counts(seat).listening > 0;
         let all = listen::all(port);
-        let new = all.iter().filter(|it| !listens || self.is_strange(app, it));
-        let theirs: Vec<&Listening> = new.filter(|it| listen::has(pid, it.inode)).collect();
+        let mut theirs: Vec<&Listening> =
+            all.iter().filter(|it| !listens || self.is_strange(app, it)).collect();
+        let inodes: Vec<u64> = theirs.iter().map(|it| it.inode).collect();
+        // Mostly it has none of them yet, which one look at its processes tells.
+        let has_any = listen::has_any(pid, &inodes);
+        theirs.retain(|it| has_any && listen::has_any(pid, &[it.inode]));
         if !listens {
             // It listened before there was a gate.
             let taken = theirs.iter().filter(|it| self.take_up(seat, pid, it)).count();

@@ -25,7 +25,7 @@ use crate::{
     },
     domain::AppSpec,
     guard,
-    platform::sys::{self, ability, ring::PollRing},
+    platform::sys::{self, ring::PollRing, seccomp},
 };
 
 /// Entries of a trial ring: as many as the control thread's has.
@@ -174,7 +174,7 @@ fn processes() -> Processes {
         status: with(&|me| sys::pidfd_exit_status(me.as_fd()).map(drop)),
         open: me.as_ref().map(|_| ()).map_err(|error| refusal(&(*error).into())),
         children: trial(fs::read_to_string("/proc/thread-self/children")),
-        notify: trial(ability::seccomp_listener()),
+        notify: trial(seccomp::try_trap()),
         ptrace_scope: system::number("kernel/yama/ptrace_scope"),
     }
 }

@@ -35,7 +35,7 @@ pub fn listening(pid: Pid, port: u16) -> bool {
     } else {
         listeners_elsewhere(pid, port)
     };
-    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+    has_any(pid, &inodes)
 }
 
 /// Whether `pid` or a descendant waits for connections to the listening socket `inode`.
@@ -56,7 +56,7 @@ pub fn hidden(pid: Pid, inode: u64) -> bool {
 #[must_use]
 pub fn serving(pid: Pid, port: u16, patience: Patience) -> bool {
     let inodes = diag::busy_connections(port, patience).unwrap_or_default();
-    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+    has_any(pid, &inodes)
 }
 
 /// Whether connections to TCP port `port` wait to be accepted by `pid` or a descendant.
@@ -64,7 +64,7 @@ pub fn serving(pid: Pid, port: u16, patience: Patience) -> bool {
 pub fn queued(pid: Pid, port: u16) -> bool {
     let queued = diag::listening(port).unwrap_or_default().into_iter();
     let inodes: Vec<u64> = queued.filter(|it| it.waiting > 0).map(|it| it.inode).collect();
-    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, &inodes))
+    has_any(pid, &inodes)
 }
 
 /// All sockets in our network namespace that listen on TCP port `port`.
@@ -73,10 +73,10 @@ pub fn all(port: u16) -> Vec<Listening> {
     diag::listening(port).unwrap_or_default()
 }
 
-/// Whether `pid` or a descendant has the socket `inode` open.
+/// Whether `pid` or a descendant has one of the sockets `inodes` open.
 #[must_use]
-pub fn has(pid: Pid, inode: u64) -> bool {
-    usage::any_in_tree(pid, |member| waiting::holds(member, &[inode]))
+pub fn has_any(pid: Pid, inodes: &[u64]) -> bool {
+    !inodes.is_empty() && usage::any_in_tree(pid, |member| waiting::holds(member, inodes))
 }
 
 /// A copy of the socket `inode` of `pid` or a descendant, by `pidfd_getfd(2)`.

@@ -74,19 +74,15 @@ impl Ports {
             needless.extend(it.adopt(apps, held, &mut keep));
         }
         match &balanced {
-            Ok(it) => {
-                let used: BTreeSet<String> = it.gate().keepsakes().map(|(key, _)| key).collect();
-                needless.extend(gates.into_iter().filter(|it| !used.contains(it)));
-            }
+            Ok(_) => (),
             Err(why @ (Refusal::Off { .. } | Refusal::Forbidden | Refusal::Network)) => {
                 tracing::info!(%why, "ports are shared without programs in the kernel");
-                needless.extend(gates);
             }
-            Err(why) => {
-                tracing::warn!(%why, "ports are shared without programs in the kernel");
-                needless.extend(gates);
-            }
+            Err(why) => tracing::warn!(%why, "ports are shared without programs in the kernel"),
         }
+        let used = balanced.iter().flat_map(|it| it.gate().keepsakes());
+        let used: BTreeSet<String> = used.map(|(key, _)| key).collect();
+        needless.extend(gates.into_iter().filter(|it| !used.contains(it)));
         let untrapped = match choice.as_deref() {
             Ok("workers") => Some(format!("`{CHOICE}` is `workers`")),
             _ if balanced.is_ok() => None, // and yet nobody needs to be
@@ -208,49 +204,49 @@ impl Ports {
 
     /// New connections may reach the worker.
     pub(super) fn admit(&mut self, worker: WorkerId) {
-        match &mut self.balanced {
-            Ok(it) if it.has(worker) => it.admit(worker),
-            _ => self.listeners.admit(worker),
+        match self.governing_mut(worker) {
+            Some(it) => it.admit(worker),
+            None => self.listeners.admit(worker),
         }
     }
 
     /// No new ones may.
     pub(super) fn retire(&mut self, worker: WorkerId) {
-        match &mut self.balanced {
-            Ok(it) if it.has(worker) => it.retire(worker),
-            _ => self.listeners.retire(worker),
+        match self.governing_mut(worker) {
+            Some(it) => it.retire(worker),
+            None => self.listeners.retire(worker),
         }
     }
 
     /// Whether new connections go to others than this worker.
     pub(super) fn is_retired(&self, worker: WorkerId) -> bool {
-        match &self.balanced {
-            Ok(it) if it.has(worker) => it.is_retired(worker),
-            _ => self.listeners.is_retired(worker),
+        match self.governing(worker) {
+            Some(it) => it.is_retired(worker),
+            None => self.listeners.is_retired(worker),
         }
     }
 
     /// Whether connections wait to be accepted by this worker.
     pub(super) fn is_awaited(&self, worker: WorkerId, pid: Pid, port: u16) -> bool {
-        match &self.balanced {
-            Ok(it) if it.has(worker) => listen::queued(pid, port),
-            _ => self.listeners.backlog(worker) > 0,
+        match self.governing(worker) {
+            Some(_) => listen::queued(pid, port),
+            None => self.listeners.backlog(worker) > 0,
         }
     }
 
     /// Whether the worker serves its port.
     pub(super) fn is_served(&self, worker: WorkerId, pid: Pid, spec: &AppSpec) -> bool {
-        match &self.balanced {
-            Ok(it) if it.has(worker) => it.is_settled(worker),
-            _ => self.listeners.is_served(worker, pid, spec),
+        match self.governing(worker) {
+            Some(it) => it.is_settled(worker),
+            None => self.listeners.is_served(worker, pid, spec),
         }
     }
 
     /// Where a probe of this worker must come from, if it can be told from others.
     pub(super) fn probe_source(&self, worker: WorkerId) -> Option<std::net::Ipv4Addr> {
-        let number = match &self.balanced {
-            Ok(it) if it.has(worker) => it.number(worker),
-            _ => self.listeners.number(worker),
+        let number = match self.governing(worker) {
+            Some(it) => it.number(worker),
+            None => self.listeners.number(worker),
         };
         number.map(selector::Group::probe_source)
     }
@@ -272,12 +268,21 @@ impl Ports {
 
     /// Whether the worker's sockets are still to be found.
     pub(super) fn is_unsettled(&self, worker: WorkerId) -> bool {
-        self.balanced.as_ref().is_ok_and(|it| it.has(worker) && !it.is_settled(worker))
+        self.governing(worker).is_some_and(|it| !it.is_settled(worker))
     }
 
     /// Looks for the worker's sockets; yields new ones of ours, for the guard to keep.
     pub(super) fn settle(&mut self, worker: WorkerId, pid: Pid) -> Vec<Kept> {
         self.balanced.as_mut().map(|it| it.settle(worker, pid)).unwrap_or_default()
+    }
+
+    /// Who gives out the worker's connections, if programs in the kernel do.
+    fn governing(&self, worker: WorkerId) -> Option<&Balanced> {
+        self.balanced.as_ref().ok().filter(|it| it.has(worker))
+    }
+
+    fn governing_mut(&mut self, worker: WorkerId) -> Option<&mut Balanced> {
+        self.balanced.as_mut().ok().filter(|it| it.has(worker))
     }
 
     /// What is to be done every second.

@@ -8,9 +8,6 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-/// `SO_NETNS_COOKIE` of `<asm-generic/socket.h>`.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-
 /// One instruction of classic BPF, as `struct sock_filter` of `<linux/filter.h>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
@@ -63,27 +60,6 @@ pub fn attach_program(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Re
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A number that names the network namespace of `socket`, `SO_NETNS_COOKIE` of `socket(7)`.
-///
-/// # Errors
-///
-/// `ENOPROTOOPT` on kernels before 5.14.
-pub fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut len = size_of_u32::<u64>();
-    // SAFETY: `cookie` is `len` bytes long and both outlive the call.
-    let status = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes the kernel drop what comes to the listening `socket` itself, so that clients try again a

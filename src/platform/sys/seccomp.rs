@@ -244,6 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn trying_leaves_no_filter_on_us() {
+        let filtered = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let lines =
+                status.lines().filter(|it| it.starts_with("Seccomp") || it.starts_with("NoNew"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = filtered();
+        try_trap().unwrap_or_default();
+        assert_eq!(filtered(), before);
+    }
+
+    #[test]
     fn answers_are_what_the_thread_sees() {
         assert_ne!(check(Answer::Continue).unwrap(), 0);
         assert_eq!(check(Answer::Done).unwrap(), 0);

@@ -23,6 +23,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{
     Refusal, allowed,
+    kept::Names,
     load::{self, CPU, Parts},
 };
 use crate::{
@@ -53,8 +54,8 @@ const FORKS: usize = 7;
 /// Length of `struct Share`.
 const SHARE_BYTES: usize = 48;
 
-/// What the names of our descriptors begin with at the guard.
-const KEYS: &str = "cpu-books.";
+/// How our descriptors are named at the guard.
+const NAMES: Names = Names { prefix: "cpu-books.", object: CPU };
 
 /// Which CPUs run.
 const ONLINE_PATH: &str = "/sys/devices/system/cpu/online";
@@ -187,7 +188,7 @@ impl Books {
 
     /// The descriptors that keep the books going, under the names the guard keeps them by.
     pub fn keepsakes(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
-        self.parts.all().into_iter().map(|(name, fd)| (key(name), fd.as_fd()))
+        self.parts.all().into_iter().map(|(name, fd)| (NAMES.key(name), fd.as_fd()))
     }
 
     /// Gives a worker a seat; `None` if none is left or the worker is gone.
@@ -361,7 +362,7 @@ impl Books {
 
 /// The names of all descriptors of books, these or others, among those the guard keeps.
 pub fn keys(kept: &BTreeMap<String, OwnedFd>) -> Vec<String> {
-    kept.keys().filter(|it| it.starts_with(KEYS)).cloned().collect()
+    NAMES.all(kept)
 }
 
 impl Parts {
@@ -381,22 +382,10 @@ impl Parts {
 
 /// What the guard kept, if all of it is there.
 fn parts(kept: &mut BTreeMap<String, OwnedFd>) -> Option<Parts> {
-    let mut part = |name| kept.remove(&key(name));
-    Some(Parts {
-        counters: part("counters")?,
-        shares: part("shares")?,
-        marks: part("marks")?,
-        family: part("family")?,
-        flush: part("flush")?,
-        take_up: part("take_up")?,
-        switched: part("switched")?,
-        forked: part("forked")?,
-    })
-}
-
-/// Names a descriptor by the object it is of: another version's has other layouts.
-fn key(name: &str) -> String {
-    format!("{KEYS}{}.{name}", crate::guard::hash(CPU))
+    let names = ["counters", "shares", "marks", "family", "flush", "take_up", "switched", "forked"];
+    let [counters, shares, marks, family, flush, take_up, switched, forked] =
+        NAMES.take(kept, names)?;
+    Some(Parts { counters, shares, marks, family, flush, take_up, switched, forked })
 }
 
 fn open_process(pid: Pid) -> Option<OwnedFd> {

@@ -29,7 +29,7 @@ use crate::{
     domain::Balance,
     platform::sys::{
         bpf::{self, Numbers},
-        reuseport,
+        reuseport, sockopt,
     },
 };
 
@@ -162,7 +162,7 @@ impl Gate {
         let counters = Numbers::map(parts.seats.as_fd(), words)
             .map_err(|error| Refusal::kernel("map the counters", error))?;
         let netns = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))
-            .and_then(|socket| reuseport::network_namespace(socket.as_fd()))
+            .and_then(|socket| sockopt::network(socket.as_fd()))
             .map_err(|error| Refusal::kernel("name the network namespace", error))?;
         let mut gate = Self { parts, counters, taken: BTreeSet::new(), next_ticket: 1, netns };
         for number in 0..u16::try_from(SEATS_MAX).unwrap_or(u16::MAX) {
